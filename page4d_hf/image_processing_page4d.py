@@ -564,10 +564,7 @@ def intrinsics_to_original(
     Args:
         intrinsics: `(..., 3, 3)`.
         original_sizes: `(..., 2)`, (height, width).
-        image_boxes: `(..., 4)`, (x0, y0, x1, y1) of the original image in the network's input.
-
-    Returns:
-        `(..., 3, 3)`; no image is needed, so this also goes for a crop.
+        image_boxes: `(..., 4)`, (x0, y0, x1, y1) of the original image in the network's input, which may be cropped.
     """
     sizes, boxes = (torch.as_tensor(each).to(intrinsics) for each in (original_sizes, image_boxes))
     scale = (boxes[..., 2:] - boxes[..., :2]) / sizes.flip(-1)  # [..., 2]: network pixels per original pixel, x and y

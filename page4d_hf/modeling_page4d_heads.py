@@ -45,15 +45,8 @@ class Page4DCameraHead(Page4DFloat32Module):
         self.pose_mlp = Page4DMLP(hidden_size, hidden_size // 2, POSE_ENCODING_SIZE)
 
     def forward(self, camera_tokens: Tensor) -> tuple[Tensor, ...]:
-        """Predict cameras.
-
-        Args:
-            camera_tokens: `[B, S, 2 C]` of the last layer.
-
-        Returns:
-            The pose encoding `[B, S, 9]` after every iteration, the last one being the best: translation and
-            quaternion as they come (of any norm), fields of view not negative.
-        """
+        """Predict cameras from tokens `[B, S, 2 C]` of the last layer: the pose encoding `[B, S, 9]` after every
+        iteration, the last one being the best. Quaternions are of any norm, fields of view not negative."""
         with no_autocast(camera_tokens):
             tokens = self.token_norm(camera_tokens.to(self.token_norm.weight.dtype))
             normalised = self.modulated_norm(tokens)

@@ -228,31 +228,17 @@ def sample_at(maps: Tensor, points: Tensor, padding_mode: str) -> Tensor:
 
 
 def displacement_waves(displacement: Tensor, channels: int) -> Tensor:
-    """Sines and cosines of displacements.
-
-    Args:
-        displacement: `[..., 2]` in pixels.
-        channels: how many for each axis; the frequencies are multiples of 2000 / channels.
-
-    Returns:
-        `[..., 2 * channels]`: those of x, then those of y, sine and cosine of a frequency beside each other.
-    """
+    """Sines and cosines `[..., 2 * channels]` of displacements `[..., 2]` in pixels: those of x, then those of y, sine
+    and cosine of a frequency beside each other. The frequencies are multiples of 2000 / channels."""
     steps = torch.arange(0, channels, 2, device=displacement.device, dtype=displacement.dtype)
     angles = displacement[..., None] * (steps * (1000.0 / channels))  # [..., 2, channels / 2]
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)
 
 
 def sampled_position_waves(points: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Sines and cosines of places, known at whole pixels and interpolated between them.
-
-    Args:
-        points: `[..., 2]`, (x, y) in pixels.
-        channels: how many, a multiple of 4: half of them for x, half for y.
-        height, width: of the map; points outside count as on its border.
-
-    Returns:
-        `[..., channels]`.
-    """
+    """Sines and cosines `[..., channels]` of places `[..., 2]`, (x, y) in pixels of a map, known at whole pixels and
+    interpolated between them. Half of the channels, a multiple of 4, are for x and half for y; points outside the map
+    count as on its border."""
     count = channels // 4
     frequencies = 10000.0 ** (-torch.arange(count, device=points.device, dtype=points.dtype) / count)
     waves = []

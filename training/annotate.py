@@ -150,7 +150,8 @@ def find_videos(given: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in given:
         if path.is_dir():
-            named = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file() and _is_video(p)}
+            files = [file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in VIDEO_SUFFIXES]
+            named = {file.relative_to(path).as_posix(): file for file in files}
         elif path.is_file():
             named = {path.name: path}
         else:
@@ -215,10 +216,6 @@ def run_on_ray(
         raise Page4DError(f"Ray gave up ({str(error).strip().splitlines()[-1]}); run the command again.") from error
     finally:
         ray.shutdown()
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def main(args: list[str] | None = None) -> None:

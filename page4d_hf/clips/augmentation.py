@@ -25,7 +25,13 @@ from ..errors import ClipError, SamplingError
 from ..utils.ranges import check_ranges
 from .schema import ClipFrames
 
-MOST_CHANGE = 100  # of brightness, contrast and saturation
+# What a factor of 1 leaves as it is.
+FACTORS = {
+    "brightness": tvF.adjust_brightness,
+    "contrast": tvF.adjust_contrast,
+    "saturation": tvF.adjust_saturation,
+}
+MOST_CHANGE = 100  # of these
 # A crop around a principal point nearer to a side than this share of the image would show next to nothing of it.
 NEAREST_PRINCIPAL_POINT = 1 / 8
 
@@ -60,8 +66,7 @@ class AugmentationConfig:
         if not 0 < self.crop_min <= self.crop_max < math.inf:
             raise SamplingError(f"Expected 0 < crop_min <= crop_max, got {self.crop_min} and {self.crop_max}.")
         shares = ("reverse_probability", "jitter_probability", "shared_probability", "grey_probability")
-        changes = ("brightness", "contrast", "saturation")
-        ranges = {**dict.fromkeys(changes, (0, MOST_CHANGE)), "hue": (0, 0.5), **dict.fromkeys(shares, (0, 1))}
+        ranges = {**dict.fromkeys(FACTORS, (0, MOST_CHANGE)), "hue": (0, 0.5), **dict.fromkeys(shares, (0, 1))}
         check_ranges(self, ranges, prefix="", error=SamplingError)
 
 
@@ -162,33 +167,21 @@ def jitter_colors(images: npt.NDArray[np.float32], config: AugmentationConfig, g
                 shift_hue(image, amount)
                 continue
             tensor = torch.from_numpy(image).permute(2, 0, 1)  # a view: [3, H, W]
-            if name == "brightness":
-                changed = tvF.adjust_brightness(tensor, amount)
-            elif name == "contrast":
-                changed = tvF.adjust_contrast(tensor, amount)
-            elif name == "saturation":
-                changed = tvF.adjust_saturation(tensor, amount)
+            if name == "grey":
+                tensor.copy_(tvF.rgb_to_grayscale(tensor, num_output_channels=3))
             else:
-                changed = tvF.rgb_to_grayscale(tensor, num_output_channels=3)
-            tensor.copy_(changed)
+                tensor.copy_(FACTORS[name](tensor, amount))
 
 
 def _draw_changes(config: AugmentationConfig, generator: np.random.Generator) -> list[tuple[str, float]]:
     """What is done to an image, in order, with its factor (or the hue's shift)."""
     # Everything is drawn whatever comes of it, so that a change of one setting does not change the other draws.
     jitter, grey = generator.random(2) < (config.jitter_probability, config.grey_probability)
-    amounts = {
-        name: float(generator.uniform(max(0.0, 1 - spread), 1 + spread))
-        for name, spread in (
-            ("brightness", config.brightness),
-            ("contrast", config.contrast),
-            ("saturation", config.saturation),
-        )
-    }
+    spreads = {name: getattr(config, name) for name in FACTORS}
+    amounts = {name: float(generator.uniform(max(0.0, 1 - by), 1 + by)) for name, by in spreads.items()}
     amounts["hue"] = float(generator.uniform(-config.hue, config.hue))
     order = generator.permutation(sorted(amounts))
-    neutral = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
-    changes = [(str(name), amounts[name]) for name in order if jitter and amounts[name] != neutral[name]]
+    changes = [(str(name), amounts[name]) for name in order if jitter and amounts[name] != float(name in FACTORS)]
     return [*changes, ("grey", 1.0)] if grey else changes
 
 

@@ -36,7 +36,6 @@ from .sampling import (
     plan_shape,
     shorter_clips,
     source_weights,
-    too_short,
 )
 
 if TYPE_CHECKING:
@@ -165,10 +164,10 @@ class MicroBatches(Dataset[dict[str, Any]]):
                 if not any(row[name][0].is_valid for name in self.labels):
                     raise ClipError(_without_labels(header.clip_id, row, self.labels))
                 if lane_rows is not None:
-                    length = header.num_frames
-                    if length < shape.num_frames:
-                        raise ClipError(too_short(header.clip_id, length, shape.num_frames))
-                    frames = draw_window(generator, length, shape.num_frames, config, ordered=header.ordered)
+                    length, wanted = header.num_frames, shape.num_frames
+                    if length < wanted:
+                        raise ClipError(f"Clip {header.clip_id} has {length} frames, too few for {wanted}.")
+                    frames = draw_window(generator, length, wanted, config, ordered=header.ordered)
                 clip = decode_frames(row, frames)
                 augmented = augment_clip(
                     clip, shape.image_size, self.augmentation, generator, depth_percentile=config.depth_percentile
@@ -335,7 +334,6 @@ def micro_batch_loader(
         sampler=range(first, sys.maxsize, num_processes),
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
-        collate_fn=_unchanged,
         pin_memory=pin_memory,
         # A loader without a generator of its own draws from torch's global one, which the training may be using.
         generator=torch.Generator().manual_seed(0),
@@ -354,10 +352,6 @@ class _ErrorsAsItems(Dataset[dict[str, Any] | Page4DError]):
             return self.dataset[index]
         except Page4DError as error:
             return error
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def _raise_errors(loader: DataLoader[Any]) -> Iterator[dict[str, Any]]:

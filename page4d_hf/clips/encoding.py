@@ -21,7 +21,7 @@ from ..errors import CaptureError
 from ..frames import WHITE, over
 from ..geometry import resized_intrinsics
 from ..synthetic import SyntheticOptions
-from .rendered import random_clips
+from .rendered import DEFAULT_OPTIONS, random_clips
 from .schema import ClipFrames, camera_defect
 
 DEPTH_TOLERANCE = 2.0**-11  # relative; the rounding of float16, in which some data sets store their depth
@@ -69,12 +69,9 @@ class EncodedClip:
 
 def encode_image(pixels: npt.NDArray[np.uint8], *, jpeg: bool = False) -> bytes:
     """An image `(H, W, 3)` as PNG, or as JPEG of quality 95 with all of its colour resolution."""
-    options: dict[str, Any] = (
-        {"format": "JPEG", "quality": JPEG_QUALITY, "subsampling": 0}
-        if jpeg
-        else {"format": "PNG", "compress_level": PNG_LEVEL}
-    )
-    return _save(Image.fromarray(pixels), **options)
+    if jpeg:
+        return _save(Image.fromarray(pixels), format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return _save(Image.fromarray(pixels), format="PNG", compress_level=PNG_LEVEL)
 
 
 def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
@@ -209,11 +206,11 @@ def encode_synthetic_clips(
     *,
     num_frames: int,
     image_size: tuple[int, int],
-    scenes: SyntheticOptions | None = None,
+    scenes: SyntheticOptions = DEFAULT_OPTIONS,
     depth_tolerance: float = DEPTH_TOLERANCE,
 ) -> list[EncodedClip]:
     """Clips of random scenes, one for each seed, as `random_clips` renders them; seeds become the sequences' names."""
-    clips = random_clips(seeds, num_frames, image_size, options=scenes or SyntheticOptions())
+    clips = random_clips(seeds, num_frames, image_size, options=scenes)
     encoded = []
     for i, seed in enumerate(seeds):
         frames = clips.frames(i)
@@ -383,16 +380,8 @@ def _frames_of_split(capture: Capture, split: str | None) -> npt.NDArray[np.int6
 
 def _take_frames(capture: Capture, indices: npt.ArrayLike) -> Capture:
     """A capture of some of the frames, without what a worker would be sent in vain."""
-    return dataclasses.replace(
-        capture.select(indices),
-        splits={},
-        points=None,
-        point_colors=None,
-        point_motion=None,
-        tracks=None,
-        notes=[],
-        skipped=[],
-    )
+    unused: dict[str, Any] = dict.fromkeys(("points", "point_colors", "point_motion", "tracks"))
+    return dataclasses.replace(capture.select(indices), splits={}, notes=[], skipped=[], **unused)
 
 
 def _timestamps(capture: Capture) -> npt.NDArray[np.float64]:

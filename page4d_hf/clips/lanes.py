@@ -14,6 +14,7 @@ any worker of any process can take up any micro-batch. What that costs:
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -92,10 +93,8 @@ class _LaneReader:
 
     def _open(self, position: int) -> None:
         self._kept.clear()
-        self._rows, self._read = (
-            self._rows_from(position if self._length is None else position % self._length),
-            position,
-        )
+        self._rows = self._rows_from(position if self._length is None else position % self._length)
+        self._read = position
         if self._length is None and position > 0:
             # Where the pass ends before the position, its length is needed to know where the position lies.
             first = next(self._rows, None)
@@ -104,7 +103,7 @@ class _LaneReader:
                 self._check_length()
                 self._rows = self._rows_from(position % self._length)
             else:
-                self._rows = _chain(first, self._rows)
+                self._rows = itertools.chain([first], self._rows)
 
     def _next(self) -> pa.Table:
         assert self._rows is not None
@@ -127,8 +126,3 @@ class _LaneReader:
     def _check_length(self) -> None:
         if self._length == 0:
             raise ClipError(f"{self._title} holds no clip; lower lanes, or write shards of about equal size.")
-
-
-def _chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    yield first
-    yield from rest

@@ -20,22 +20,13 @@ from ..frames import WHITE, over
 from ..utils.folders import FULL
 from ..utils.json_files import Record, explain
 from ..utils.programs import one_line
-from .schema import NULLABLE, ClipFrames, clip_features
+from .schema import COLUMNS, NULLABLE, ClipFrames, clip_features
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-LISTS = (
-    "images",
-    "depth",
-    "depth_scale",
-    "motion_mask",
-    "intrinsics",
-    "extrinsics",
-    "timestamps",
-    "frame_ids",
-)  # columns with an entry for each frame
+LISTS = [name for name, (kind, _) in COLUMNS.items() if kind.startswith("list of ")]  # with an entry for each frame
 REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")  # of the Hub
 MOST_PIXELS = 1_000_000_000  # that are decoded at once; with depth, they take 8 GB
 
@@ -73,7 +64,7 @@ def load_clips(
     import datasets
 
     name = str(path_or_hub_id)
-    where: dict[str, Any] = _where(path_or_hub_id)
+    where = _where(path_or_hub_id)
     found = _splits(name, where)
     if split not in found:
         raise ClipError(f"{name} has no split {split!r}; it has: {', '.join(map(str, found))}.")
@@ -160,22 +151,17 @@ def _cache_of(files: Iterable[Path]) -> str:
 def _check_columns(name: str, split: str, columns: datasets.Features, expected: datasets.Features) -> None:
     import pyarrow as pa
 
-    for column, feature in expected.items():
+    for column in expected:
+        wanted = expected.arrow_schema.field(column).type
         if column not in columns:
             raise ClipError(
-                f"The split {split!r} of {name} has no column {column!r} of the type {_plain(feature)}; "
+                f"The split {split!r} of {name} has no column {column!r} of the type {wanted}; "
                 f"it has: {', '.join(columns)}."
             )
-        wanted = _without_large(expected.arrow_schema.field(column).type)
+        wanted = _without_large(wanted)
         got = _without_large(columns.arrow_schema.field(column).type)
         if got != wanted and not (column in NULLABLE and pa.types.is_null(got)):
             raise ClipError(f"The column {column!r} of {name} must be {wanted}, got {got}.")
-
-
-def _plain(feature: Any) -> str:
-    import datasets
-
-    return str(datasets.Features({"column": feature}).arrow_schema.field(0).type)
 
 
 def _without_large(kind: pa.DataType) -> pa.DataType:
@@ -292,15 +278,14 @@ def _decode_frames(row: Mapping[str, Any] | pa.Table, chosen: list[int]) -> Clip
             if stored is not None:
                 values = stored * np.float64(scale)
                 target[:] = np.where(np.isfinite(values) & (values > 0), values, 0)
-    matrices = {name: clip.entries(name, chosen) for name in ("intrinsics", "extrinsics")}
     return ClipFrames(
         images=np.stack([image for image in images if image is not None]),
         depth=depth,
         motion_mask=None
         if masks is None or any(m is None for m in masks)
         else np.stack([m for m in masks if m is not None]),
-        intrinsics=_matrices(matrices["intrinsics"], 3, clip_id, "intrinsics"),
-        extrinsics=_matrices(matrices["extrinsics"], 4, clip_id, "extrinsics"),
+        intrinsics=_matrices(clip.entries("intrinsics", chosen), 3, clip_id, "intrinsics"),
+        extrinsics=_matrices(clip.entries("extrinsics", chosen), 4, clip_id, "extrinsics"),
         timestamps=np.array(clip.entries("timestamps", chosen), np.float64),
         source=header.source,
         clip_id=clip_id,

@@ -13,7 +13,7 @@ from ..errors import Page4DError
 from ..synthetic.batched_raycast import FrameScenes, render
 from ..synthetic.image_effects import photographed
 from ..synthetic.options import SyntheticOptions
-from ..synthetic.random_scenes import draw_scenes
+from ..synthetic.random_scenes import draw_scenes, moved
 from .schema import ClipFrames
 
 # Pixels that are rendered at once. On a CPU, what fits its caches is fastest; a GPU wants millions.
@@ -53,35 +53,26 @@ class SyntheticClips:
 
         The same frame gives `world_points`, up to rounding. Whether a point is also seen then, only its depth tells.
         """
-        points = [
-            (linear[body] @ position[..., None]).squeeze(-1) + center[body]
-            for linear, center, body, position in zip(
-                self.linear[:, to_frame],
-                self.center[:, to_frame],
-                self.body[:, frame],
-                self.position[:, frame],
-                strict=True,
-            )
-        ]
-        return torch.stack(points)
+        clip, body = torch.arange(len(self), device=self.body.device)[:, None, None], self.body[:, frame]
+        linear, center = self.linear[clip, to_frame, body], self.center[clip, to_frame, body]
+        return (linear @ self.position[:, frame, ..., None]).squeeze(-1) + center
 
-    def frames(self, index: int, *, source: str = "synthetic") -> ClipFrames:
+    def frames(self, index: int) -> ClipFrames:
         """One of the clips as decoded frames, as `page4d_hf.clips` reads and writes them.
 
         Returns:
             8-bit images; the clip's id is its seed, and its timestamps count frames.
         """
         count = self.times.shape[1]
-        images = (self.images[index] * 255).round().to(torch.uint8).movedim(1, -1)
         return ClipFrames(
-            images=images.cpu().numpy(),
+            images=(self.images[index] * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy(),
             depth=self.depth[index].to(torch.float32).cpu().numpy(),
             motion_mask=self.motion_mask[index].cpu().numpy(),
             intrinsics=self.intrinsics[index].to("cpu", torch.float64).numpy(),
             extrinsics=self.extrinsics[index].to("cpu", torch.float64).numpy(),
             timestamps=np.arange(count, dtype=np.float64),
-            source=source,
-            clip_id=f"{source}-{self.seeds[index]:08d}",
+            source="synthetic",
+            clip_id=f"synthetic-{self.seeds[index]:08d}",
             frame_ids=[f"{frame:05d}" for frame in range(count)],
             metric=True,
         )
@@ -149,15 +140,8 @@ def random_clips(
             for name in ("images", "depth", "world_points", "body", "position")
         }
         whole["images"] = photographed(whole["images"], seeds, options.photography)
-        scenes = scenes.to(device, dtype)
+        names = ("extrinsics", "intrinsics", "times", "linear", "center", "moves")
+        known = moved({name: getattr(scenes, name) for name in names}, device, dtype)
         clip = torch.arange(len(seeds), device=device)[:, None, None, None]
-        return SyntheticClips(
-            **whole,
-            extrinsics=scenes.extrinsics,
-            intrinsics=scenes.intrinsics,
-            motion_mask=scenes.moves[clip, whole["body"]],
-            times=scenes.times,
-            linear=scenes.linear,
-            center=scenes.center,
-            seeds=tuple(int(seed) for seed in seeds),
-        )
+        motion_mask = known.pop("moves")[clip, whole["body"]]
+        return SyntheticClips(**whole, **known, motion_mask=motion_mask, seeds=tuple(map(int, seeds)))

@@ -235,12 +235,7 @@ def plan_sample(
 
 
 def draw_window(
-    generator: np.random.Generator,
-    clip_length: int,
-    num_frames: int,
-    config: SourceConfig,
-    *,
-    ordered: bool,
+    generator: np.random.Generator, clip_length: int, num_frames: int, config: SourceConfig, *, ordered: bool
 ) -> tuple[int, ...]:
     """Draw frames of one clip that is long enough: a window of fixed stride, or any distinct frames of an unordered
     clip.
@@ -285,8 +280,3 @@ def shorter_clips(config: SourceConfig, table: ClipTable, num_frames: int) -> st
         f"{count:,} {have} fewer than {num_frames} frames, of the {len(table.num_frames):,} of {config.title}: samples "
         "of more frames come from the others."
     )
-
-
-def too_short(clip_id: str, clip_length: int, num_frames: int) -> str:
-    """The message about a clip with fewer frames than a sample needs."""
-    return f"Clip {clip_id} has {clip_length} frames, too few for {num_frames}."

@@ -21,24 +21,31 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-# What each column holds, for the data card. `clip_features` gives the types.
-COLUMNS: dict[str, str] = {
-    "clip_id": "unique in the data set",
-    "source": "the data set that the clip was taken from, for example `tum`",
-    "sequence": "the sequence's name in its data set",
-    "metric": "whether depth and translations are in metres; otherwise in a unit of the sequence's own",
-    "ordered": "whether the frames follow each other in time; otherwise any of them make a clip",
-    "width": "of every frame, in pixels",
-    "height": "of every frame, in pixels",
-    "num_frames": "the length of the lists below",
-    "images": "JPEG or PNG files, 8-bit RGB",
-    "depth": "z-depth, 0 where it is not known: 16-bit PNG or float32 TIFF files; null where a frame has none",
-    "depth_scale": "per frame: depth is the stored value times this",
-    "motion_mask": "8-bit PNG files, 255 where something moves, 0 elsewhere; null where it is not known for a frame",
-    "intrinsics": "3x3 in pixels; the first pixel's centre is at (0.5, 0.5)",
-    "extrinsics": "3x4 world-to-camera, OpenCV axes (x right, y down, z forward)",
-    "timestamps": "in seconds, or the frame's number where there is no clock",
-    "frame_ids": "the frames' names in their data set",
+FILES, NUMBERS, MATRICES = "list of file", "list of float64", "list of list of list of float64"  # one for each frame
+# The type of each column, and what it holds, for the data card.
+COLUMNS: dict[str, tuple[str, str]] = {
+    "clip_id": ("string", "unique in the data set"),
+    "source": ("string", "the data set that the clip was taken from, for example `tum`"),
+    "sequence": ("string", "the sequence's name in its data set"),
+    "metric": ("bool", "whether depth and translations are in metres; otherwise in a unit of the sequence's own"),
+    "ordered": ("bool", "whether the frames follow each other in time; otherwise any of them make a clip"),
+    "width": ("int32", "of every frame, in pixels"),
+    "height": ("int32", "of every frame, in pixels"),
+    "num_frames": ("int32", "the length of the lists below"),
+    "images": (FILES, "JPEG or PNG files, 8-bit RGB"),
+    "depth": (
+        FILES,
+        "z-depth, 0 where it is not known: 16-bit PNG or float32 TIFF files; null where a frame has none",
+    ),
+    "depth_scale": (NUMBERS, "per frame: depth is the stored value times this"),
+    "motion_mask": (
+        FILES,
+        "8-bit PNG files, 255 where something moves, 0 elsewhere; null where it is not known for a frame",
+    ),
+    "intrinsics": (MATRICES, "3x3 in pixels; the first pixel's centre is at (0.5, 0.5)"),
+    "extrinsics": (MATRICES, "3x4 world-to-camera, OpenCV axes (x right, y down, z forward)"),
+    "timestamps": (NUMBERS, "in seconds, or the frame's number where there is no clock"),
+    "frame_ids": ("list of string", "the frames' names in their data set"),
 }
 NULLABLE = ("depth", "depth_scale", "motion_mask", "intrinsics", "extrinsics")  # a clip may lack these
 
@@ -54,28 +61,12 @@ def clip_features() -> datasets.Features:
     except ImportError as error:
         raise ClipError(not_installed("Data sets of clips need the package datasets", "training")) from error
 
-    files = List(Image(decode=False))
-    matrices = List(List(List(Value("float64"))))
-    return Features(
-        {
-            "clip_id": Value("string"),
-            "source": Value("string"),
-            "sequence": Value("string"),
-            "metric": Value("bool"),
-            "ordered": Value("bool"),
-            "width": Value("int32"),
-            "height": Value("int32"),
-            "num_frames": Value("int32"),
-            "images": files,
-            "depth": files,
-            "depth_scale": List(Value("float64")),
-            "motion_mask": files,
-            "intrinsics": matrices,
-            "extrinsics": matrices,
-            "timestamps": List(Value("float64")),
-            "frame_ids": List(Value("string")),
-        }
-    )
+    def feature(kind: str) -> Any:
+        if (of := kind.removeprefix("list of ")) != kind:
+            return List(feature(of))
+        return Image(decode=False) if kind == "file" else Value(kind)
+
+    return Features({name: feature(kind) for name, (kind, _) in COLUMNS.items()})
 
 
 @dataclass

@@ -70,6 +70,11 @@ class WrittenSplit:
     frames: int = 0
     shards: int = 0
 
+    def add_shard(self, clips: int, frames: int) -> None:
+        self.clips += clips
+        self.frames += frames
+        self.shards += 1
+
 
 @dataclass
 class _Shard:
@@ -118,16 +123,8 @@ class ClipWriter:
         self._ended: set[str] = set()
         self._shard = _Shard()
         self._split = ""
-        # By way of JSON, so that a tuple equals the list that it is read back as.
-        self._record = json.loads(
-            json.dumps(
-                {
-                    "schema": SCHEMA_VERSION,
-                    "options": dict(options),
-                    "sequences": {split: list(names) for split, names in sequences.items()},
-                }
-            )
-        )
+        record = {"schema": SCHEMA_VERSION, "options": dict(options), "sequences": dict(sequences)}
+        self._record = json.loads(json.dumps(record))  # a tuple equals the list that it is read back as
         self.complete = self._open()
 
     @property
@@ -211,19 +208,16 @@ class ClipWriter:
     def _open(self) -> bool:
         """Make the folder or see what it holds; gives whether all is written."""
         record = self.output / RECORD
-        self._held = ExitStack()
-        try:
-            self._held.enter_context(working_folder(self.output, RECORD))
+        with ExitStack() as held:
+            held.enter_context(working_folder(self.output, RECORD))
             if not record.exists():
                 self._write_text(RECORD, json.dumps({**self._record, "complete": False}, indent=2) + "\n")
             earlier = self._read_record(record)
             for split in self.splits:
                 self._read_shards(split)
             self.num_skipped = len(self.skipped) if earlier.skipped is None else earlier.skipped
-            return earlier.complete
-        except BaseException:
-            self.close()
-            raise
+            self._held = held.pop_all()
+        return earlier.complete
 
     def _read_record(self, path: Path) -> _Earlier:
         """The record of an earlier run, if it is one of the same options."""
@@ -254,13 +248,11 @@ class ClipWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        remedy = f"remove {self.output} and start again"
         for path in sorted((self.output / "data").glob(f"{split}-*.parquet")):
             expected = self._shard_path(split)
             if path != expected:
-                raise ClipError(
-                    f"{expected} is missing, and {path.name} is there; remove {self.output} and start again."
-                )
-            remedy = f"remove {self.output} and start again"
+                raise ClipError(f"{expected} is missing, and {path.name} is there; {remedy}.")
             try:
                 metadata = pq.read_metadata(path)
                 text = metadata.metadata[FOOTER]
@@ -270,12 +262,7 @@ class ClipWriter:
             self._done.update(footer.covered)
             self._ended.update(footer.ended)
             self.skipped += footer.skipped
-            counts = self.splits[split]
-            counts.clips, counts.frames, counts.shards = (
-                counts.clips + metadata.num_rows,
-                counts.frames + footer.frames,
-                counts.shards + 1,
-            )
+            self.splits[split].add_shard(metadata.num_rows, footer.frames)
 
     def _shard_path(self, split: str) -> Path:
         return self.output / "data" / f"{split}-{self.splits[split].shards:05d}.parquet"
@@ -318,11 +305,7 @@ class ClipWriter:
         ):
             for i in generator.permutation(len(shard.rows)):
                 writer.write_table(pa.Table.from_pylist([shard.rows[i]], schema=schema))
-        counts.clips, counts.frames, counts.shards = (
-            counts.clips + len(shard.rows),
-            counts.frames + frames,
-            counts.shards + 1,
-        )
+        counts.add_shard(len(shard.rows), frames)
         self._shard = _Shard()
         # Kept up to date for whoever looks; what a next run goes by is in the shards.
         self._write_text(SKIPPED, "".join(f"{skip}\n" for skip in self.skipped))
@@ -345,19 +328,17 @@ class ClipWriter:
 
     def _write_error(self, error: OSError | Page4DError) -> ClipError:
         shards = sum(counts.shards for counts in self.splits.values())
-        left = f"its {shards} whole shards are kept"
         cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and cause.errno in FULL:
-            return ClipError(
-                f"Cannot write {self.output} ({cause.strerror}): {left}. Make room and run the command again to go on."
-            )
-        return ClipError(f"Cannot write {self.output} ({cause or error}): {left}. Run the command again to go on.")
+        full = cause if isinstance(cause, OSError) and cause.errno in FULL else None
+        return ClipError(
+            f"Cannot write {self.output} ({full.strerror if full else cause or error}): its {shards} whole shards are "
+            f"kept. {'Make room and run' if full else 'Run'} the command again to go on."
+        )
 
 
 def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[str, Any]) -> str:
     """The README.md of a data set of clips: where the splits lie, for `datasets` and the Hub, and what is in them."""
     written = {split: counts for split, counts in splits.items() if counts.shards}
-    types = {name: _type_words(feature) for name, feature in clip_features().items()}
     lines = [
         "---",
         f"pretty_name: {json.dumps(title)}",
@@ -392,8 +373,8 @@ def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[s
         "| column | type | |",
         "| --- | --- | --- |",
         *(
-            f"| `{name}` | {types[name]}{' or null' if name in NULLABLE else ''} | {meaning} |"
-            for name, meaning in COLUMNS.items()
+            f"| `{name}` | {kind}{' or null' if name in NULLABLE else ''} | {meaning} |"
+            for name, (kind, meaning) in COLUMNS.items()
         ),
         "",
         "Made with these options:",
@@ -404,14 +385,6 @@ def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[s
         "",
     ]
     return "\n".join(lines)
-
-
-def _type_words(feature: Any) -> str:
-    from datasets import Image, List
-
-    if isinstance(feature, List):
-        return f"list of {_type_words(feature.feature)}"
-    return "file" if isinstance(feature, Image) else str(feature.dtype)
 
 
 def _words(value: Any) -> str:

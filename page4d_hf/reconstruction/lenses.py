@@ -36,7 +36,7 @@ class Lenses:
     fisheye: npt.NDArray[Any]  # [S] bool
     sizes: list[tuple[int, int]]  # (height, width) of the frames
     path: str  # where they are from, for messages
-    _maps: dict[bytes, npt.NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+    _maps: dict[int, npt.NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def radial(cls, intrinsics: npt.NDArray[Any], k1: float, sizes: list[tuple[int, int]]) -> Lenses:
@@ -47,23 +47,21 @@ class Lenses:
     @property
     def bend(self) -> float:
         """Largest displacement by the distortion, in pixels for images of the reference width."""
-        return max(self._bend(place) for place in self._different)
+        return max(map(self._bend, self._different))
 
     @cached_property
     def pinholes(self) -> npt.NDArray[np.float64]:
         """`[S, 3, 3]`: intrinsics of the undistorted frames, which have the same size, and each pixel of which was
         seen.
         """
-        made: dict[bytes, npt.NDArray[np.float64]] = {}
+        made: dict[int, npt.NDArray[np.float64]] = {}
         for place in self._different:
             height, width = self.sizes[place]
             try:
-                made[self._key(place)] = pinhole_intrinsics(
-                    *self._lens(place), (width, height), self._is_fisheye(place)
-                )
+                made[place] = pinhole_intrinsics(*self._lens(place), (width, height), self._is_fisheye(place))
             except ValueError as error:
                 raise Page4DError(f"The lens of {self.path} is out of range: {error}") from error
-        return np.stack([made[self._key(place)] for place in range(len(self.sizes))])
+        return np.stack([made[place] for place in self._alike])
 
     def image(self, image: npt.NDArray[np.uint8], frame: int) -> npt.NDArray[np.uint8]:
         """An image `(H, W, 3 or 4)` undistorted."""
@@ -114,14 +112,19 @@ class Lenses:
     def _is_fisheye(self, frame: int) -> bool:
         return bool(self.fisheye[frame])
 
-    def _key(self, frame: int) -> bytes:
-        parts = (*self._lens(frame), self.fisheye[frame], self.sizes[frame])
-        return b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
-
     @cached_property
+    def _alike(self) -> list[int]:
+        """The first frame [S] with the lens of each."""
+        parts = (self.intrinsics, self.distortion, self.fisheye, self.sizes)
+        table = np.concatenate([np.reshape(part, (len(self.sizes), -1)) for part in parts], axis=1)
+        _, first, lens = np.unique(table, axis=0, return_index=True, return_inverse=True)
+        places: list[int] = first[lens.ravel()].tolist()
+        return places
+
+    @property
     def _different(self) -> list[int]:
         """A frame of each lens."""
-        return list({self._key(frame): frame for frame in reversed(range(len(self.sizes)))}.values())
+        return sorted(set(self._alike))
 
     def _bend(self, frame: int) -> float:
         (height, width), (matrix, lens) = self.sizes[frame], self._lens(frame)
@@ -132,15 +135,13 @@ class Lenses:
         return float(bent.max()) * REFERENCE_WIDTH / width
 
     def _map(self, frame: int) -> npt.NDArray[Any]:
-        key = self._key(frame)
-        if key not in self._maps:
+        frame = self._alike[frame]
+        if frame not in self._maps:
             height, width = self.sizes[frame]
             self._maps.clear()  # frames of one lens follow each other, mostly
-            matrix, lens = self._lens(frame)
-            self._maps[key] = undistortion_map(
-                matrix, lens, self.pinholes[frame], (width, height), self._is_fisheye(frame)
-            )
-        return self._maps[key]
+            size, is_fisheye = (width, height), self._is_fisheye(frame)
+            self._maps[frame] = undistortion_map(*self._lens(frame), self.pinholes[frame], size, is_fisheye)
+        return self._maps[frame]
 
 
 @dataclass

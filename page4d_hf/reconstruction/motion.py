@@ -216,7 +216,7 @@ class _Flow:
         self._dense = DenseFlow(finest_scale=0)
         self._images: dict[int, np.ndarray] = {}
         self._flow: dict[tuple[int, int], FloatArray] = {}
-        self._uncertain: dict[int, FloatArray] = {}
+        self.variance: dict[int, FloatArray] = {}  # [H, W] squared error that flow has for want of contrast
         self.size: Size = (0, 0)
         self.grid: FloatArray = np.zeros((0, 0, 2), np.float32)  # [H, W, 2], the first pixel at 0
 
@@ -228,9 +228,9 @@ class _Flow:
             self.grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in self.size[::-1])), axis=-1)
         across, down = (cv2.Sobel(image, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
         side = 2 * CONTRAST_REACH + 1
-        self._uncertain[frame] = NOISE_OF_GREY**2 / (cv2.blur(across**2 + down**2, (side, side)) + 1e-3)
+        self.variance[frame] = NOISE_OF_GREY**2 / (cv2.blur(across**2 + down**2, (side, side)) + 1e-3)
         if hidden is not None:
-            self._uncertain[frame][_resized(hidden.astype(np.float32), self.size) > 0] = HIDDEN_VARIANCE
+            self.variance[frame][_resized(hidden.astype(np.float32), self.size) > 0] = HIDDEN_VARIANCE
         for gap in GAPS:
             if frame < gap:
                 break
@@ -246,14 +246,10 @@ class _Flow:
     def forget(self, frame: int) -> None:
         """Drop what no frame after this one asks for."""
         self._images.pop(frame - GAPS[-1], None)
-        self._uncertain.pop(frame, None)
+        self.variance.pop(frame, None)
         for gap in GAPS:
             for pair in ((frame - gap, frame), (frame, frame - gap)):
                 self._flow.pop(pair, None)
-
-    def variance(self, frame: int) -> FloatArray:
-        """The squared error `(H, W)` that flow has for want of contrast."""
-        return self._uncertain[frame]
 
     def partners(self, frame: int) -> list[int]:
         """The frames to which there is flow from a frame."""
@@ -289,7 +285,7 @@ def _scores(
     targets = np.stack([each.reshape(-1, 2).T for each, _ in found]) + 0.5  # [P, 2, N]
     errors = np.stack([error.ravel() for _, error in found])  # [P, N]
     seen = np.isfinite(errors)
-    vague = flow.variance(frame).ravel()
+    vague = flow.variance[frame].ravel()
     # A point X in this frame is R X + t in the other, and with inverse depth e^u a point on the ray (ray + 0) / e^u.
     rotation = extrinsics[partners, :, :3] @ extrinsics[frame, :, :3].T
     translation = extrinsics[partners, :, 3] - rotation @ extrinsics[frame, :, 3]
@@ -388,7 +384,7 @@ def _mask(frame: int, flow: _Flow, scores: dict[int, FloatArray], guide: FloatAr
         weight += seen
     total /= weight
     # What has no contrast takes the score of its surroundings.
-    smooth = _edges_kept(total, 1 / (1 + flow.variance(frame)), guide)
+    smooth = _edges_kept(total, 1 / (1 + flow.variance[frame]), guide)
     return _sigmoid((smooth - HALF_SCORE) / SCORE_SCALE)
 
 

@@ -191,6 +191,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
         [each.pixel_values for each in inputs], [each.box for each in inputs], [each.white for each in inputs]
     )
     pixel_values, boxes = torch.stack(values), torch.tensor(corners, dtype=torch.float32)
+    network_size = pixel_values.shape[-2], pixel_values.shape[-1]
     sizes = torch.tensor([each.image_size for each in inputs])
     queries = _corners(pixel_values[0], corners[0]).to(network.device) if options.follow else None
     try:
@@ -200,7 +201,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
                 mask_strength=options.mask_strength,
                 heads=options.heads,
                 query_points=queries,
-                visible=_visible(inputs, corners, (pixel_values.shape[-2], pixel_values.shape[-1])),
+                visible=_visible(inputs, corners, network_size),
                 return_dict=True,
             )
     except RuntimeError as error:
@@ -211,7 +212,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
             "take a smaller --window or --resolution, or fewer frames (--max-frames)."
         ) from error
 
-    extrinsics, intrinsics = _cameras(output, (pixel_values.shape[-2], pixel_values.shape[-1]))
+    extrinsics, intrinsics = _cameras(output, network_size)
     with_points = "point" in options.heads
     return Prediction(
         extrinsics=extrinsics.numpy(),
@@ -222,7 +223,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
         points=_to_images(output.world_points[0], boxes) if with_points else None,
         points_conf=_to_images(output.world_points_conf[0], boxes, unseen=0.0) if with_points else None,
         colors=[np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)],
-        seen_at=_seen_at((pixel_values.shape[-2], pixel_values.shape[-1]), sizes, boxes),
+        seen_at=_seen_at(network_size, sizes, boxes),
         followed=None if queries is None else _followed(output, sizes, boxes),
     )
 

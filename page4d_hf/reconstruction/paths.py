@@ -215,12 +215,11 @@ def _whittaker(values: npt.NDArray[Any], weight: npt.NDArray[Any]) -> npt.NDArra
     """The curve [S, C] that minimises sum of w |curve - values|^2 + SMOOTHING |its second differences|^2."""
     count = len(values)
     bands = np.zeros((3, count))  # of the symmetric matrix, diagonal first
-    inner = np.ones(count - 2)
     for offset, coefficient in enumerate((1.0, -2.0, 1.0)):
-        bands[0, offset : offset + count - 2] += SMOOTHING * coefficient**2 * inner
-    bands[1, : count - 2] += SMOOTHING * -2.0 * inner
-    bands[1, 1 : count - 1] += SMOOTHING * -2.0 * inner
-    bands[2, : count - 2] += SMOOTHING * inner
+        bands[0, offset : offset + count - 2] += SMOOTHING * coefficient**2
+    bands[1, : count - 2] += SMOOTHING * -2.0
+    bands[1, 1 : count - 1] += SMOOTHING * -2.0
+    bands[2, : count - 2] += SMOOTHING
     bands[0] += weight + 1e-9
     curve: npt.NDArray[Any] = solveh_banded(bands, weight[:, None] * values, lower=True)
     return curve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -194,7 +194,7 @@ def reconstruct(
     if given_tracks is not None:
         check_number_of_frames(given_tracks, len(frames))
     known = known_cameras(given_cameras, given_intrinsics, frames)
-    lenses = None if known is None else known.lenses
+    lenses = known.lenses
     if lenses is not None and distortion != "none":
         raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
     visible = None if masks is None else MaskFolder(masks, frames)
@@ -273,26 +273,12 @@ def reconstruct(
 
 @dataclass(frozen=True)
 class _Weights:
-    """A model, or where one is to be loaded from."""
+    """A model, which may be loaded only when it is needed, and what is known of it before."""
 
-    model: Page4DModel | None
-    source: Path | str | None
+    source: Path | str | None  # where it is loaded from
     config: Page4DConfig
     image_processor: Page4DImageProcessor
-    device: torch.device | None
-    dtype: torch.dtype | None
-
-    def load(self, report: Progress) -> Any:
-        """The model, to run in evaluation."""
-        if self.model is not None:
-            return self.model
-        assert self.source is not None
-        assert self.dtype is not None
-        report("loading the model", 0, 1)
-        network: Any = load_network(self.source, self.config, self.dtype)
-        network.to(self.device).eval()
-        report("loading the model", 1, 1)
-        return network
+    load: Callable[[Progress], Any]  # gives the model
 
 
 def _weights(
@@ -301,16 +287,23 @@ def _weights(
     device: str | torch.device | None,
     dtype: str | torch.dtype | None,
 ) -> _Weights:
-    if isinstance(model, (str, os.PathLike)):
-        source = Path(model) if isinstance(model, os.PathLike) else model
-        device = resolve_device(device)
-        dtype = resolve_dtype(dtype, device)
-        config = load_config(source)
-        image_processor = image_processor or load_image_processor(source, config)
-        return _Weights(None, source, config, image_processor, device, dtype)
-    if device is not None or dtype is not None:
-        raise Page4DError("device and dtype are of a model that is loaded; move the model itself: model.to(...).")
-    return _Weights(model, None, model.config, image_processor or image_processor_for(model.config), None, None)
+    if not isinstance(model, (str, os.PathLike)):
+        if device is not None or dtype is not None:
+            raise Page4DError("device and dtype are of a model that is loaded; move the model itself: model.to(...).")
+        return _Weights(None, model.config, image_processor or image_processor_for(model.config), lambda report: model)
+    source = Path(model) if isinstance(model, os.PathLike) else model
+    there = resolve_device(device)
+    precision = resolve_dtype(dtype, there)
+    config = load_config(source)
+
+    def load(report: Progress) -> Any:
+        report("loading the model", 0, 1)
+        network: Any = load_network(source, config, precision)
+        network.to(there).eval()
+        report("loading the model", 1, 1)
+        return network
+
+    return _Weights(source, config, image_processor or load_image_processor(source, config), load)
 
 
 @dataclass(frozen=True)
@@ -346,8 +339,8 @@ class _Options:
         if self.max_points < 1:
             raise Page4DError(f"Expected a limit of at least 1 point, got {self.max_points}.")
         for name, kinds in (("refine", Refine), ("distortion", Distortion), ("tracker", Tracker)):
-            if getattr(self, name) not in get_args(kinds):
-                got = getattr(self, name)
+            got = getattr(self, name)
+            if got not in get_args(kinds):
                 raise Page4DError(f"Expected {name} to be {' or '.join(get_args(kinds))}, got {got!r}.")
         if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
@@ -409,7 +402,7 @@ class _Clip:
 
     frames: Frames
     tracks: PointTracks | None  # the user's
-    known: KnownCameras | None
+    known: KnownCameras
     visible: MaskFolder | None
     motion: MotionKind | MaskFolder | None  # what tells it
     report: Progress
@@ -430,7 +423,7 @@ class _Clip:
             self.motion = self.motion.of(self.frames)
         if self.tracks is not None:
             self.tracks = lenses.tracks(self.tracks)
-        if self.known is not None and self.known.intrinsics is not None:
+        if self.known.intrinsics is not None:
             self.known = replace(self.known, intrinsics=lenses.pinholes)
 
     def find_lenses(self) -> Lenses | None:
@@ -475,11 +468,11 @@ class _Clip:
             A report, None where the network's cameras are taken as they are, and the tracks to keep.
         """
         seen, known = self.seen, self.known
-        if known is not None and known.intrinsics is not None:
+        if known.intrinsics is not None:
             seen.intrinsics = known.intrinsics
         told: dict[str, Any]
         kept_tracks = None
-        if known is not None and known.extrinsics is not None and (options.refine == "off" or self._of_several_sizes()):
+        if known.extrinsics is not None and (options.refine == "off" or self._of_several_sizes()):
             seen.depth, note = depth_by_paths(seen.depth, seen.extrinsics, known.extrinsics)
             seen.extrinsics = known.extrinsics
             told = {"outcome": "known", "note": f"The known cameras are taken unchecked. {note}"}
@@ -557,7 +550,7 @@ class _Clip:
         from .cameras.refinement import refine  # pycolmap and SciPy, for those who need it
 
         seen, known = self.seen, self.known
-        intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
+        intrinsics = seen.intrinsics if known.intrinsics is None else known.intrinsics
         motion = self.motion.over_maps(seen.depth) if isinstance(self.motion, MaskFolder) else seen.motion
         return refine(
             self.frames.images,

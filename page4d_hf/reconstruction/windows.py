@@ -68,7 +68,8 @@ def predict_in_windows(
     inputs: list[NetworkInput] = []
     whole: Prediction | None = None
     for number, span in enumerate(spans):
-        inputs = inputs[len(inputs) - (0 if whole is None else len(whole) - span.start) :] if inputs else []
+        if whole is not None:
+            inputs = inputs[span.start - len(whole) :]  # of the frames that both windows have
         while len(inputs) < len(span):
             report("resizing", span.start + len(inputs), spans[-1].stop)
             image, shown = next(stream)

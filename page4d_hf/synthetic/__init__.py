@@ -1,6 +1,6 @@
 """Small moving scenes with exact ground truth: cameras, depth, motion masks, and where every point goes.
 
-`living_room` and the others in `SCENES` make a scene, `render_clip` renders its frames to tensors on any device, and
+`living_room` and the others in `SCENES` make a scene, `render_clip` renders its frames, and
 `write_synthetic_capture` writes one to disk as a Nerfies capture. Random scenes for training are drawn and rendered in
 batches (`random_scenes`, `batched_raycast`), `page4d_hf.clips.random_clips` makes clips of them.
 
@@ -14,19 +14,15 @@ speed.
 from .capture import write_synthetic_capture
 from .options import SyntheticOptions
 from .raycast import render_clip
-from .scene import SCENES, Body, CameraPath, Motion, Scene, living_room
-from .textures import Texture, random_texture
+from .scene import SCENES, Body, Motion, Scene, living_room
 
 __all__ = [
     "SCENES",
     "Body",
-    "CameraPath",
     "Motion",
     "Scene",
     "SyntheticOptions",
-    "Texture",
     "living_room",
-    "random_texture",
     "render_clip",
     "write_synthetic_capture",
 ]

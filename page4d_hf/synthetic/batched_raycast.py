@@ -15,14 +15,16 @@ operations. Shading is in camera axes, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from ..geometry import invert_extrinsics
 from .batched_textures import albedo
 from .random_materials import COLUMNS
-from .random_scenes import RandomScenes
-from .raycast import dot, pixel_grid
+from .random_scenes import RandomScenes, moved
+from .raycast import dot, pixel_grid, through_cube
 
 PIXELS_AT_ONCE = 15_000  # on a CPU; a GPU wants all
 FLOOR = 2  # of the room's faces
@@ -71,30 +73,25 @@ class FrameScenes:
     def of(
         cls, scenes: RandomScenes, image_size: tuple[int, int], device: torch.device, dtype: torch.dtype
     ) -> FrameScenes:
-        """All frames of scenes. The coefficients are worked out in the scenes' own type and device, then moved."""
+        """All frames of scenes. Coefficients are worked out as the scenes are, in float64 on the CPU, then moved."""
         count, frames = scenes.times.shape
+        of_frames = {  # what is the same in all frames of a scene
+            name: getattr(scenes, name).repeat_interleave(frames, dim=0)
+            for name in ("half_sizes", "profile", "lamps", "lamp_colors", "lamp_reach", "ambient", "open_air")
+        }
+        half_sizes, profile, lamps = (of_frames[name] for name in ("half_sizes", "profile", "lamps"))
         extrinsics, intrinsics = scenes.extrinsics.flatten(0, 1), scenes.intrinsics.flatten(0, 1)
-        rotation = extrinsics[:, :, :3]
-        eye = -(rotation.transpose(-1, -2) @ extrinsics[:, :, 3:]).squeeze(-1)
+        rotation, eye = extrinsics[:, :, :3], invert_extrinsics(extrinsics)[..., 3]
         linear, center = scenes.linear.flatten(0, 1), scenes.center.flatten(0, 1)  # [F, N + 1, 3, 3], [F, N + 1, 3]
-        half_sizes = scenes.half_sizes.repeat_interleave(frames, dim=0)
         to_unit = torch.linalg.inv(linear * half_sizes[:, :, None])
         along = to_unit @ rotation[:, None].transpose(-1, -2)
         start = (to_unit @ (eye[:, None] - center)[..., None]).squeeze(-1)
-        lamp = scenes.lamps[:, 0].repeat_interleave(frames, dim=0)
-        lamps_on_body = (to_unit @ (lamp[:, None] - center)[..., None]).squeeze(-1)
-        lamps = scenes.lamps.repeat_interleave(frames, dim=0) @ rotation.transpose(-1, -2) + extrinsics[:, None, :, 3]
 
         ellipsoids = slice(1, 1 + scenes.num_ellipsoids)
+        turned = slice(half_sizes.shape[1] - profile.shape[1], None)
+        boxes = slice(ellipsoids.stop, turned.start)
         squares, mixed, lines = _sphere_coefficients(start[:, ellipsoids], along[:, ellipsoids])
         positive, negative = _plane_coefficients(start, along)  # [F, N + 1, 3, 3] each
-        turned = slice(1 + scenes.half_sizes.shape[1] - 1 - scenes.profile.shape[1], None)
-        boxes = slice(1 + scenes.num_ellipsoids, turned.start)
-        profile = scenes.profile.repeat_interleave(frames, dim=0)
-        fronts, backs = _box_coefficients(start[:, boxes], positive[:, boxes], negative[:, boxes])
-
-        round_ones = _turned_coefficients(start[:, turned], along[:, turned], profile)
-
         x, y = pixel_grid(intrinsics, image_size)
         tensors = {
             "x": x,
@@ -108,32 +105,22 @@ class FrameScenes:
             "squares": squares,
             "mixed": mixed,
             "lines": lines,
-            "fronts": fronts,
-            "backs": backs,
-            **round_ones,
-            "profile": profile,
-            "half_sizes": half_sizes,
-            "lamps": lamps,
-            "lamps_on_body": lamps_on_body,
-            "lamp_colors": scenes.lamp_colors.repeat_interleave(frames, dim=0),
-            "lamp_reach": scenes.lamp_reach.repeat_interleave(frames, dim=0),
-            "ambient": scenes.ambient.repeat_interleave(frames, dim=0),
+            "fronts": _facing(start, positive, negative, NEVER)[:, boxes],
+            "backs": _facing_away(start, positive, negative)[:, boxes],
+            **_turned_coefficients(start[:, turned], along[:, turned], profile),
+            "caps": _facing(start, positive, negative, -NEVER)[:, turned, 1],
+            **of_frames,
+            "lamps": lamps @ rotation.transpose(-1, -2) + extrinsics[:, None, :, 3],
+            "lamps_on_body": (to_unit @ (lamps[:, :1] - center)[..., None]).squeeze(-1),
+            "scene": torch.arange(count).repeat_interleave(frames),
             "materials": scenes.materials,
         }
-        moved = {
-            name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-            for name, tensor in tensors.items()
-        }
-        scene = torch.arange(count, device=device).repeat_interleave(frames)
         windows = _windows(extrinsics, linear, center, half_sizes, x, y)
-        windows *= scenes.present.repeat_interleave(frames, dim=0)[..., None]
         return cls(
-            **moved,
-            scene=scene,
+            **moved(tensors, device, dtype),
             num_ellipsoids=scenes.num_ellipsoids,
-            open_air=scenes.open_air.repeat_interleave(frames, dim=0).to(device),
-            windows=windows.cpu(),
-            shades=scenes.shades.repeat_interleave(frames, dim=0).cpu(),
+            windows=windows * scenes.present.repeat_interleave(frames, dim=0)[..., None],
+            shades=scenes.shades.repeat_interleave(frames, dim=0),
         )
 
     def frames(self, rows: slice) -> FrameScenes:
@@ -203,9 +190,7 @@ def _not_zero(value: Tensor) -> Tensor:
 def _sphere_coefficients(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where rays meet unit spheres, of `start (F, E, 3)` and `along (F, E, 3, 3)`: see `FrameScenes`."""
     c = start.square().sum(-1) - 1  # [F, E], positive since the eye is outside
-    outer = start[..., :, None] * start[..., None, :] - c[..., None, None] * torch.eye(
-        3, dtype=start.dtype, device=start.device
-    )
+    outer = start[..., :, None] * start[..., None, :] - c[..., None, None] * torch.eye(3, dtype=start.dtype)
     form = along.transpose(-1, -2) @ outer @ along / c[..., None, None].square()  # [F, E, 3, 3]
     lines = -(along.transpose(-1, -2) @ start[..., None]).squeeze(-1) / c[..., None]
     return *_quadratic_coefficients(form), lines
@@ -217,16 +202,16 @@ def _quadratic_coefficients(form: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(squares, dim=-1), 2 * form[..., 0, 1]
 
 
-def _box_coefficients(start: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """The faces of boxes that look to the eye `(F, M, 3, 3)` and those that look away `(F, M, 6, 3)`.
-
-    Along each axis, the eye either sees one face and not the other, or is between the two and sees none.
-    """
+def _facing(start: Tensor, positive: Tensor, negative: Tensor, none: float) -> Tensor:
+    """The faces of cubes that look to the eye, `(F, N, 3, 3)`; along an axis on which it sees neither, w is `none`."""
     beyond, before = (start > 1)[..., None], (start < -1)[..., None]
-    never = positive.new_tensor([0.0, 0.0, NEVER])
-    fronts = torch.where(beyond, positive, torch.where(before, negative, never))
-    backs = torch.cat((torch.where(beyond, negative, positive), torch.where(before, positive, negative)), dim=2)
-    return fronts, backs
+    return torch.where(beyond, positive, torch.where(before, negative, positive.new_tensor([0.0, 0.0, none])))
+
+
+def _facing_away(start: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """The faces of cubes that look away from the eye, `(F, N, 6, 3)`: along an axis both, or one of them twice."""
+    beyond, before = (start > 1)[..., None], (start < -1)[..., None]
+    return torch.cat((torch.where(beyond, negative, positive), torch.where(before, positive, negative)), dim=2)
 
 
 def _turned_coefficients(start: Tensor, along: Tensor, profile: Tensor) -> dict[str, Tensor]:
@@ -235,7 +220,7 @@ def _turned_coefficients(start: Tensor, along: Tensor, profile: Tensor) -> dict[
     With homogeneous points h = w (start, 1) + (A d, 0), the solid is where h^T Q h <= 0, which is a quadratic in w.
     """
     a, b, c = profile.unbind(-1)
-    form = torch.zeros(*profile.shape[:-1], 4, 4, dtype=start.dtype, device=start.device)
+    form = torch.zeros(*profile.shape[:-1], 4, 4, dtype=start.dtype)
     form[..., 0, 0] = form[..., 2, 2] = 1
     form[..., 1, 1], form[..., 3, 3] = -c, -a
     form[..., 1, 3] = form[..., 3, 1] = -b / 2
@@ -246,20 +231,12 @@ def _turned_coefficients(start: Tensor, along: Tensor, profile: Tensor) -> dict[
     under = (line[..., :, None] * line[..., None, :] - square[..., None, None] * (way.mT @ form @ way)) / square[
         ..., None, None
     ].square()
-    upwards = start[..., 1]
-    never = start.new_tensor([0.0, 0.0, -NEVER])
-    cap = torch.where(
-        (upwards > 1)[..., None],
-        along[..., 1, :] / _not_zero(1 - upwards)[..., None],
-        torch.where((upwards < -1)[..., None], -along[..., 1, :] / _not_zero(1 + upwards)[..., None], never),
-    )
     squares, mixed = _quadratic_coefficients(under)
     return {
         "turned_squares": squares,
         "turned_mixed": mixed,
         "turned_lines": -line / square[..., None],
         "turned_within": square < 0,
-        "caps": cap,
     }
 
 
@@ -273,7 +250,7 @@ def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
     Returns:
         depth `(F, H, W)` and body `(F, H, W)` int64, 0 for the room.
     """
-    inverse_depth = _largest([_linear(frames.planes[:, i], frames.x, frames.y) for i in range(6)])
+    inverse_depth = reduce(torch.maximum, (_linear(frames.planes[:, i], frames.x, frames.y) for i in range(6)))
     body = torch.zeros(inverse_depth.shape, dtype=torch.int64, device=inverse_depth.device)
     # A body is sought where it can be in the frames of one clip, unless that is too little to be done at once.
     clips = frames.clips() if body.device.type == "cpu" else []
@@ -308,8 +285,8 @@ def _enter_ellipsoid(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> 
 
 def _enter_box(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> Tensor:
     i = number - 1 - frames.num_ellipsoids
-    front = -_largest([_linear(-frames.fronts[:, i, axis], x, y) for axis in range(3)])
-    back = _largest([_linear(frames.backs[:, i, face], x, y) for face in range(6)])
+    front = reduce(torch.minimum, (_linear(frames.fronts[:, i, axis], x, y) for axis in range(3)))
+    back = reduce(torch.maximum, (_linear(frames.backs[:, i, face], x, y) for face in range(6)))
     return front.masked_fill_((front <= back).logical_or_(front >= NEVER / 2), -NEVER)
 
 
@@ -504,14 +481,7 @@ def _past_sphere(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
 
 def _past_cube(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
     """How much light of a lamp passes the cube [-1, 1]^3 on its way to points, in [0, 1]."""
-    enter, leave = [], []
-    for one, component in zip(lamp, way, strict=True):
-        inverse = component.reciprocal()
-        first, second = (-1 - one) * inverse, (1 - one) * inverse
-        enter.append(torch.minimum(first, second))
-        leave.append(torch.maximum(first, second))
-    entry = _largest(enter)
-    exit_ = torch.minimum(torch.minimum(leave[0], leave[1]), leave[2])
+    entry, exit_ = through_cube(lamp, way)
     through = (exit_ - entry).mul_(12).clamp_(0, 1)
     through.masked_fill_((entry >= SHADOW_MARGIN).logical_or_(entry <= 0), 0.0)
     return 1 - through
@@ -526,13 +496,6 @@ def _linear(coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _outer_sum(rows: Tensor, columns: Tensor) -> Tensor:
     """Of `(F, W)` and `(F, H)`: `(F, H, W)`."""
     return rows[:, None, :] + columns[:, :, None]
-
-
-def _largest(values: list[Tensor]) -> Tensor:
-    largest = values[0]
-    for value in values[1:]:
-        largest = torch.maximum(largest, value)
-    return largest
 
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from .random_materials import COLUMNS, PATTERNS
 # Plane waves of the noise: five octaves of three, and wavelengths that have no common multiple. What part of the sum a
 # material shows, how stretched and in which of its mirror images, is random.
 OCTAVES = (1.0, 2.7, 6.9, 17.0, 43.0)  # wave numbers as multiples of the material's frequency
-WAVES_PER_OCTAVE = 3
 
 
 def _wave_vectors() -> list[list[tuple[float, float, float]]]:
@@ -85,21 +84,15 @@ def _noise(
         x, y, z = straight
         if octave == 1:  # bent: veins and swirls. Finer waves would be drawn out to streaks.
             x, y, z = (torch.addcmul(v, sums[0], warp, value=s) for v, s in ((x, 1.0), (y, -0.7), (z, 0.8)))
-        total: Tensor | None = None
-        for a, b, c in vectors:
-            angle = (x * (2 * math.pi * a)).add_(y, alpha=2 * math.pi * b).add_(z, alpha=2 * math.pi * c)
-            wave = angle.sin_()
-            total = wave if total is None else total.add_(wave)
-        assert total is not None
+        first, second, third = (
+            (x * (2 * math.pi * a)).add_(y, alpha=2 * math.pi * b).add_(z, alpha=2 * math.pi * c).sin_()
+            for a, b, c in vectors
+        )
         # As seen through a Gaussian of the width of a pixel or so.
-        total.mul_(torch.exp(cycles * (-5.0 * OCTAVES[octave] ** 2))).mul_(math.sqrt(2 / WAVES_PER_OCTAVE))
-        sums.append(total)
-    return (
-        sums[0],
-        sums[1],
-        sums[2].add_(sums[3], alpha=0.8).add_(sums[4], alpha=0.7),
-        torch.add(sums[0], sums[1], alpha=0.4),
-    )
+        seen = torch.exp(cycles * (-5.0 * OCTAVES[octave] ** 2))
+        sums.append(first.add_(second).add_(third).mul_(seen).mul_(math.sqrt(2 / 3)))
+    fine = sums[2].add_(sums[3], alpha=0.8).add_(sums[4], alpha=0.7)
+    return sums[0], sums[1], fine, torch.add(sums[0], sums[1], alpha=0.4)
 
 
 def _pattern(
@@ -122,7 +115,7 @@ def _pattern(
     width_q = (to_q[0].abs() * across).addcmul_(to_q[1].abs(), along).mul_(footprint)
     fade_p, fade_q = _fade(width_p), _fade(width_q)
 
-    bricks, pictures = kind == PATTERNS.index("bricks"), kind == PATTERNS.index("pictures")
+    plain, stripes, checks, bricks, dotted, pictures, plaid = (kind == number for number in range(len(PATTERNS)))
     row = torch.floor(q)
     # Every other course of bricks is half a brick farther.
     staggered = torch.where(bricks, p + torch.remainder(row, 2) * 0.5, p)
@@ -136,24 +129,24 @@ def _pattern(
     both = fade_p * fade_q
 
     value = torch.zeros_like(p)
-    value = torch.where(kind == PATTERNS.index("stripes"), (wave_p * fade_p).mul_(0.5).add_(0.5), value)
-    value = torch.where(kind == PATTERNS.index("checks"), (wave_p * wave_q).mul_(both).mul_(0.5).add_(0.5), value)
-    plaid = (wave_p * fade_p).mul_(0.25).add_(wave_q * fade_q, alpha=0.25).add_(0.5)
-    value = torch.where(kind == PATTERNS.index("plaid"), plaid, value)
+    value = torch.where(stripes, (wave_p * fade_p).mul_(0.5).add_(0.5), value)
+    value = torch.where(checks, (wave_p * wave_q).mul_(both).mul_(0.5).add_(0.5), value)
+    crossed = (wave_p * fade_p).mul_(0.25).add_(wave_q * fade_q, alpha=0.25).add_(0.5)
+    value = torch.where(plaid, crossed, value)
     # Joints are dark lines of 6 % of a cell.
     from_joint = torch.minimum((0.5 - in_p.abs()) / soft_p, (0.5 - in_q.abs()) / soft_q)
     joint = ((1.5 - from_joint).clamp_(0, 1)).mul_(both)
     value = torch.where(bricks, joint, value)
     radius = torch.hypot(in_p, in_q)
     dots = ((0.3 - radius) / torch.maximum(soft_p, soft_q)).add_(0.5).clamp_(0, 1).mul_(both)
-    value = torch.where(kind == PATTERNS.index("dots"), dots, value)
+    value = torch.where(dotted, dots, value)
     # A picture fills the middle of its cell; what it shows is noise. Its own cell's number bends it.
     frame = torch.minimum((0.36 - in_p.abs()) / soft_p, (0.33 - in_q.abs()) / soft_q)
     inside, border = frame.clamp(0, 1), (frame - 1.6).clamp_(0, 1)
     painted = torch.sigmoid((low + middle * 1.5 + in_q * 5 + shade * 2) * 2.5).mul_(border)
     value = torch.where(pictures, torch.maximum(painted, (inside - border) * 0.7), value)
     shade = torch.where(pictures, inside * (shade.abs() * 1.5 - 0.5), shade * both)
-    return value, shade.masked_fill_(kind == PATTERNS.index("plain"), 0.0)
+    return value, shade.masked_fill_(plain, 0.0)
 
 
 def _fade(width: Tensor) -> Tensor:

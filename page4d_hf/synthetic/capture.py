@@ -91,15 +91,7 @@ def write_synthetic_capture(
     Returns:
         The folder.
     """
-    options = {
-        "seed": seed,
-        "num_frames": num_frames,
-        "held_out_every": held_out_every,
-        "width": width,
-        "height": height,
-        "supersampling": supersampling,
-        "num_points": num_points,
-    }
+    options = {name: value for name, value in locals().items() if name in RANGES}
     check_ranges(options, RANGES, whole=True)
     if width * height > MOST_PIXELS:
         raise Page4DError(f"An image may have {MOST_PIXELS:,} pixels, and --width by --height is {width * height:,}.")
@@ -107,7 +99,7 @@ def write_synthetic_capture(
         raise Page4DError(f"--scene must be one of {', '.join(SCENES)}, got {scene!r}.")
     out = Path(out)
     room = SCENES[scene](seed)
-    instants = np.arange(num_frames)
+    instants = range(num_frames)
     held_out = instants[::held_out_every]
     frames = [(0, room.camera, instant) for instant in instants]
     frames += [(1, room.held_out_camera, instant) for instant in held_out]
@@ -154,34 +146,17 @@ def write_synthetic_capture(
         if (tracks := points.tracks(room.camera, intrinsics, (height, width))) is not None:
             (folder / "tracks.npz").write_bytes(tracks_bytes(tracks, train_ids))
         val_ids = [_frame_id(1, instant) for instant in held_out]
-        _write_json(
-            folder / "dataset.json",
-            {
-                "count": len(frames),
-                "num_exemplars": len(train_ids),
-                "ids": train_ids + val_ids,
-                "train_ids": train_ids,
-                "val_ids": val_ids,
-            },
-        )
+        counts = {"count": len(frames), "num_exemplars": len(train_ids)}
+        ids = {"ids": train_ids + val_ids, "train_ids": train_ids, "val_ids": val_ids}
+        _write_json(folder / "dataset.json", counts | ids)
         metadata = {
-            _frame_id(camera, instant): {
-                "warp_id": int(instant),
-                "appearance_id": int(instant),
-                "camera_id": camera,
-            }
+            _frame_id(camera, instant): {"warp_id": instant, "appearance_id": instant, "camera_id": camera}
             for camera, _, instant in frames
         }
         _write_json(folder / "metadata.json", metadata)
-        _write_json(
-            folder / "scene.json",
-            {
-                "scale": WORLD_SCALE,
-                "center": room.room_center.tolist(),
-                "near": 0.9 * nearest * WORLD_SCALE,
-                "far": 1.1 * farthest * WORLD_SCALE,
-            },
-        )
+        bounds = {"near": 0.9 * nearest * WORLD_SCALE, "far": 1.1 * farthest * WORLD_SCALE}
+        world = {"scale": WORLD_SCALE, "center": room.room_center.tolist()}
+        _write_json(folder / "scene.json", world | bounds)
         _write_json(folder / RECORD, {"scene": scene, "unit": "metres", **options})
     return out
 

@@ -21,10 +21,6 @@ class Draws:
         self.seeds = seeds
         self.generators = [np.random.default_rng([int(seed), stream] if stream else int(seed)) for seed in seeds]
 
-    def beside(self, stream: int) -> Draws:
-        """Another stream of numbers of the same seeds, which takes none of these."""
-        return Draws(self.seeds, stream)
-
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """`(B, *shape)` in [low, high)."""
         drawn = np.stack([generator.random(shape) for generator in self.generators])

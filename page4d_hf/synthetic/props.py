@@ -99,8 +99,7 @@ def table(rng: Rng) -> Prop:
     """A table or desk."""
     w, d, h = rng.uniform(0.4, 1.0), rng.uniform(0.3, 0.5), rng.uniform(0.4, 0.78)
     thick = rng.uniform(0.012, 0.03)
-    prop = Prop(top=(w, d, h))
-    prop.add(BOX, (w, thick, d), (0, h - thick, 0))
+    prop = Prop(top=(w, d, h)).add(BOX, (w, thick, d), (0, h - thick, 0))
     kind, leg = rng.integers(3), rng.uniform(0.02, 0.045)
     if kind == 0:  # a panel at each end, and one behind
         for side in (-1, 1):
@@ -119,8 +118,7 @@ def chair(rng: Rng) -> Prop:
     """A chair with four legs or on a column."""
     w, h = rng.uniform(0.18, 0.26), rng.uniform(0.42, 0.5)
     back = rng.uniform(0.15, 0.32)
-    prop = Prop()
-    prop.add(BOX, (w, 0.025, w), (0, h, 0))
+    prop = Prop().add(BOX, (w, 0.025, w), (0, h, 0))
     lean = about(0, rng.uniform(-0.25, 0.0))
     prop.add(BOX, (w, back * 0.7, 0.02), (0, h + back + 0.08, -w), 0, turn=lean)
     if rng.random() < 0.5:
@@ -135,8 +133,7 @@ def chair(rng: Rng) -> Prop:
 def cupboard(rng: Rng) -> Prop:
     """A closed cupboard, chest or fridge; low ones carry things."""
     w, d, h = rng.uniform(0.25, 0.9), rng.uniform(0.18, 0.35), rng.uniform(0.3, 1.1)
-    prop = Prop(top=(w, d, 2 * h) if h < 0.65 else None)
-    prop.add(BOX, (w, h, d), (0, h, 0))
+    prop = Prop(top=(w, d, 2 * h) if h < 0.65 else None).add(BOX, (w, h, d), (0, h, 0))
     if rng.random() < 0.6:
         prop.add(BOX, (w * 0.46, h * 0.9, 0.012), (-w / 2, h, d), 1)
         prop.add(BOX, (w * 0.46, h * 0.9, 0.012), (w / 2, h, d), 1)
@@ -147,8 +144,7 @@ def bookcase(rng: Rng) -> Prop:
     """Open shelves with some books."""
     w, d, h = rng.uniform(0.3, 0.7), rng.uniform(0.12, 0.2), rng.uniform(0.5, 1.05)
     boards = int(rng.integers(3, 6))
-    prop = Prop()
-    prop.add(BOX, (w, h, 0.01), (0, h, -d), 1)
+    prop = Prop().add(BOX, (w, h, 0.01), (0, h, -d), 1)
     for side in (-1, 1):
         prop.add(BOX, (0.015, h, d), (side * w, h, 0))
     for height in np.linspace(0.05, 2 * h - 0.02, boards):
@@ -163,8 +159,7 @@ def bookcase(rng: Rng) -> Prop:
 def sofa(rng: Rng) -> Prop:
     """A sofa or armchair."""
     w, d, h = rng.uniform(0.35, 1.0), rng.uniform(0.35, 0.45), rng.uniform(0.18, 0.24)
-    prop = Prop()
-    prop.add(BOX, (w, h, d), (0, h, 0))
+    prop = Prop().add(BOX, (w, h, d), (0, h, 0))
     prop.add(BOX, (w, rng.uniform(0.18, 0.26), 0.1), (0, 2 * h + 0.15, -d + 0.08))
     for side in (-1, 1):
         prop.add(BOX, (0.08, h + 0.1, d), (side * w, h + 0.1, 0))
@@ -176,8 +171,7 @@ def sofa(rng: Rng) -> Prop:
 def bed(rng: Rng) -> Prop:
     """A bed with pillows."""
     w, d, h = rng.uniform(0.45, 0.9), rng.uniform(0.95, 1.05), rng.uniform(0.15, 0.25)
-    prop = Prop()
-    prop.add(BOX, (w, h, d), (0, h, 0), 1)
+    prop = Prop().add(BOX, (w, h, d), (0, h, 0), 1)
     prop.add(BOX, (w, 0.06, d * 0.75), (0, 2 * h + 0.03, 0.25 * d))
     prop.add(BOX, (w, 0.45, 0.03), (0, 0.45, -d), 1)
     for side in (-0.5, 0.5):
@@ -188,8 +182,7 @@ def bed(rng: Rng) -> Prop:
 def floor_lamp(rng: Rng) -> Prop:
     """A lamp on a thin pole."""
     h, r = rng.uniform(0.5, 0.85), rng.uniform(0.12, 0.25)
-    prop = Prop()
-    prop.add(TURNED, (0.015, h, 0.015), (0, h, 0), 1)
+    prop = Prop().add(TURNED, (0.015, h, 0.015), (0, h, 0), 1)
     prop.add(TURNED, (r * 0.8, 0.015, r * 0.8), (0, 0.015, 0), 1)
     prop.add(TURNED, (r, r * 0.8, r), (0, 2 * h, 0), 0, profile=SHADE if rng.random() < 0.6 else DOME)
     return prop
@@ -198,8 +191,7 @@ def floor_lamp(rng: Rng) -> Prop:
 def plant(rng: Rng) -> Prop:
     """A plant in its pot."""
     h, r = rng.uniform(0.1, 0.2), rng.uniform(0.1, 0.2)
-    prop = Prop()
-    prop.add(TURNED, (r, h, r), (0, h, 0), 1, profile=FLARED)
+    prop = Prop().add(TURNED, (r, h, r), (0, h, 0), 1, profile=FLARED)
     for _ in range(int(rng.integers(4, 8))):
         length, azimuth, lean = rng.uniform(0.15, 0.4), rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 0.9)
         leaf = about(1, azimuth) @ about(0, lean)
@@ -291,8 +283,7 @@ def monitor(rng: Rng) -> Prop:
 
 def hand(rng: Rng, phase: Array) -> Prop:
     """A forearm with a hand and fingers that reaches in from +z and closes to and fro; phase `(S,)` in radians."""
-    prop = Prop(bends=True)
-    prop.add(ELLIPSOID, (0.045, 0.045, 0.24), (0, 0.08, 0.3), 1)
+    prop = Prop(bends=True).add(ELLIPSOID, (0.045, 0.045, 0.24), (0, 0.08, 0.3), 1)
     prop.add(ELLIPSOID, (0.045, 0.022, 0.055), (0, 0.07, 0.05))
     bend = 0.5 + 0.4 * np.sin(phase)
     for x in (-0.03, -0.01, 0.01, 0.03):
@@ -388,8 +379,7 @@ def animal(rng: Rng, phase: Array) -> Prop:
 def building(rng: Rng) -> Prop:
     """A house or block; +z is its front."""
     w, d, h = rng.uniform(3, 9), rng.uniform(3, 6), rng.uniform(2, 10)
-    prop = Prop()
-    prop.add(BOX, (w, h, d), (0, h, 0))
+    prop = Prop().add(BOX, (w, h, d), (0, h, 0))
     if rng.random() < 0.6:
         prop.add(BOX, (w * 1.04, 0.2, d * 1.04), (0, 2 * h, 0), 1)
     elif h < 5:  # a pitched roof: a box on its edge
@@ -402,8 +392,7 @@ def building(rng: Rng) -> Prop:
 def tree(rng: Rng) -> Prop:
     """A broad-leaved tree or a conifer."""
     h, r = rng.uniform(0.8, 2.2), rng.uniform(0.08, 0.25)
-    prop = Prop()
-    prop.add(TURNED, (r, h, r), (0, h, 0), 1, profile=SHADE)
+    prop = Prop().add(TURNED, (r, h, r), (0, h, 0), 1, profile=SHADE)
     if rng.random() < 0.3:
         for number in range(3):
             size = (1.5 - 0.4 * number) * h * 0.6
@@ -419,8 +408,7 @@ def tree(rng: Rng) -> Prop:
 def car(rng: Rng) -> Prop:
     """A car, van or lorry that drives towards +z."""
     w, d, h = rng.uniform(0.75, 1.0), rng.uniform(1.8, 2.6), rng.uniform(0.32, 0.45)
-    prop = Prop()
-    prop.add(BOX, (w, h, d), (0, 0.3 + h, 0))
+    prop = Prop().add(BOX, (w, h, d), (0, 0.3 + h, 0))
     cabin = rng.uniform(0.25, 0.7)
     prop.add(
         BOX,

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..geometry import invert_extrinsics
 from .draws import Draws
 from .options import SyntheticOptions
 from .random_cameras import CameraPaths, rotation_vector_to_matrix
@@ -39,8 +40,8 @@ def draw_bodies(
 
     # Places in the image, in shares of its half extents, spread from left to right; and distances.
     middle = camera.extrinsics(torch.tensor([0.5], dtype=torch.float64))[:, 0]  # [B, 3, 4]
-    to_world = middle[:, :, :3].transpose(-1, -2)
-    eye = -(to_world @ middle[:, :, 3:]).squeeze(-1)  # [B, 3]
+    to_world, eye = invert_extrinsics(middle).split((3, 1), dim=-1)
+    eye = eye.squeeze(-1)  # [B, 3]
     order = draws.uniform(0, 1, n).argsort(dim=1).argsort(dim=1)
     x = ((order + draws.uniform(0, 1, n)) / n * 2 - 1) * torch.where(moving, 0.75, 0.95)
     y = draws.uniform(-0.65, 0.6, n)

@@ -21,12 +21,6 @@ def draw_focal_lengths(draws: Draws, image_size: tuple[int, int], options: Synth
     return max(image_size) / 2 / torch.tan(draws.uniform(least, greatest) / 2)
 
 
-def pixel_aspects(draws: Draws, options: SyntheticOptions) -> Tensor:
-    """How much longer focal lengths are in pixels down than in pixels across, `(B,)`, from a stream of their own."""
-    low, high = options.pixel_aspect
-    return draws.beside(ASPECT_STREAM).uniform(low, high)
-
-
 def stand_in_room(draws: Draws, room: Tensor) -> tuple[Tensor, Tensor]:
     """Where cameras stand in rooms of half sizes `(B, 3)`, not in the middle, and what they look at: `(B, 3)` twice."""
     azimuth = draws.uniform(0, 2 * math.pi)
@@ -57,10 +51,10 @@ class CameraPaths:
     ) -> None:
         self.eye, self.target, self.focal, self.room, self.image_size = eye, target, focal, room, image_size
         height, width = image_size
-        self.aspect = pixel_aspects(draws, options)
-        self.half_extent = torch.stack(
-            (width / 2 / focal, height / 2 / (focal * self.aspect)), dim=-1
-        )  # [B, 2] at depth 1
+        # How much longer focal lengths are in pixels down than in pixels across.
+        self.aspect = Draws(draws.seeds, ASPECT_STREAM).uniform(*options.pixel_aspect)
+        extent = width / 2 / focal, height / 2 / (focal * self.aspect)
+        self.half_extent = torch.stack(extent, dim=-1)  # [B, 2] at depth 1
         # Of the path: right, up and forward in horizontal axes, each a drift and a sway, and an arc about the target.
         kind = draws.choice(5)
         drift = torch.tensor(
@@ -95,9 +89,8 @@ class CameraPaths:
         forward = torch.nn.functional.normalize(forward, dim=-1)
         axes = torch.stack((torch.linalg.cross(forward, up.expand_as(forward)), up.expand_as(forward), forward), dim=1)
         waves = torch.sin(2 * math.pi * (self.sway_rate[:, None] * t + self.sway_phase[:, None]))  # [B, S, 3]
-        hand = torch.sin(
-            2 * math.pi * (self.hand_rate[:, None] * t[..., None] + self.hand_phase[:, None])
-        )  # [B, S, 2, 6]
+        phase = self.hand_rate[:, None] * t[..., None] + self.hand_phase[:, None]
+        hand = torch.sin(2 * math.pi * phase)  # [B, S, 2, 6]
         moved = self.drift[:, None] * (2 * t - 1) + self.sway[:, None] * waves
         moved = moved + (self.tremble[:, None] * hand[..., :3]).sum(2)
         # About the target's vertical.

@@ -1,4 +1,4 @@
-"""Random materials: colours and patterns for the faces of rooms and for bodies.
+"""Random materials: colours and patterns for the faces of rooms and for bodies; and the light on them.
 
 A material is a row of numbers (`COLUMNS`), so that all pixels of all scenes can be coloured by the same arithmetic.
 `batched_textures` says what the numbers do.
@@ -38,33 +38,10 @@ CEILINGS = (0.4, 0.15, 0.1, 0.35, 0.0, 0.0, 0.0)
 BODIES = (0.18, 0.18, 0.2, 0.12, 0.16, 0.0, 0.16)
 
 
-def draw_materials(draws: Draws, half_sizes: Tensor, ellipsoids: int) -> tuple[Tensor, Tensor]:
-    """Draw materials for the rooms' faces and for bodies.
-
-    Args:
-        draws: of B scenes.
-        half_sizes: `(B, N, 3)` of the bodies, metres.
-        ellipsoids: how many bodies, from the first on, are ellipsoids.
-
-    Returns:
-        `(B, 6 + N, NUM_COLUMNS)`, and how warm the colour of each room's lamps is, `(B,)` in [-1, 1].
-    """
-    room = draw_room_materials(draws)
-    bodies = _body_materials(draws, half_sizes, ellipsoids)
-    return torch.cat((room, bodies), dim=1), draws.uniform(-0.6, 1.0)
-
-
 def draw_room_materials(draws: Draws) -> Tensor:
     """Materials `(B, 6, NUM_COLUMNS)` of the walls -x, +x, the floor, the ceiling, the walls -z, +z."""
-    table = torch.cat(
-        (
-            _patterns(draws, WALLS, 2),
-            _patterns(draws, FLOORS, 1),
-            _patterns(draws, CEILINGS, 1),
-            _patterns(draws, WALLS, 2),
-        ),
-        dim=1,
-    )
+    faces = ((WALLS, 2), (FLOORS, 1), (CEILINGS, 1), (WALLS, 2))
+    table = torch.cat([_patterns(draws, shares, count) for shares, count in faces], dim=1)
     pattern = table[..., 9].long()
     walls, floor, ceiling = [0, 1, 4, 5], 2, 3
 
@@ -123,7 +100,8 @@ def draw_room_materials(draws: Draws) -> Tensor:
     return table
 
 
-def _body_materials(draws: Draws, half_sizes: Tensor, ellipsoids: int) -> Tensor:
+def draw_body_materials(draws: Draws, half_sizes: Tensor, ellipsoids: int) -> Tensor:
+    """Materials `(B, N, NUM_COLUMNS)` of bodies of half sizes `(B, N, 3)`, of which the first are ellipsoids."""
     n = half_sizes.shape[1]
     table = _patterns(draws, BODIES, n)
     hue, saturation, value = draws.uniform(0, 1, n), draws.uniform(0.1, 0.9, n), draws.uniform(0.25, 0.97, n)
@@ -173,6 +151,16 @@ def _set_grid(table: Tensor, across: Tensor, along: Tensor, angle: Tensor, phase
     cosine, sine = torch.cos(angle), torch.sin(angle)
     table[..., 10:13] = torch.stack((across * cosine, -across * sine, phase[:, 0]), dim=-1)
     table[..., 13:16] = torch.stack((along * sine, along * cosine, phase[:, 1]), dim=-1)
+
+
+def light_of(
+    lamps: Tensor, reach: Tensor, tint: Tensor, exposure: Tensor, main: Tensor, fill: Tensor, ambient: Tensor
+) -> dict[str, Tensor]:
+    """The light of two lamps of a tint `(B, 3)`, the second of its opposite, and from all sides, as `RandomScenes` has
+    it."""
+    colors = torch.stack((main[:, None] * tint, fill[:, None] * tint.flip(-1)), dim=1) * exposure[:, None, None]
+    ambient = ambient[:, None] * exposure[:, None] * (0.5 + 0.5 * tint)
+    return {"lamps": lamps, "lamp_colors": colors, "lamp_reach": reach, "ambient": ambient}
 
 
 def linear_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:

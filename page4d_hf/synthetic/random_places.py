@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import invert_extrinsics
 from . import layouts
 from .draws import Draws
 from .options import SyntheticOptions
-from .random_bodies import ABSENT_SIZE
 from .random_cameras import CameraPaths, draw_focal_lengths
-from .random_materials import COLUMNS, NUM_COLUMNS, PATTERNS, draw_room_materials, linear_rgb
+from .random_materials import COLUMNS, NUM_COLUMNS, PATTERNS, draw_room_materials, light_of, linear_rgb
 
 STREAM = 1  # of random numbers: these scenes draw apart from those of rooms with bodies
 SHADING = 8  # of each shape, the largest ones throw shadows
@@ -47,16 +47,16 @@ EYES = torch.tensor([[0.8, 1.9], [0.9, 2.1], [0.25, 0.7], [0.9, 2.2], [0.6, 2.2]
 def draw_places(
     seeds: Sequence[int], times: Tensor, image_size: tuple[int, int], options: SyntheticOptions
 ) -> dict[str, Tensor]:
-    """Draw one place for each seed: the tensors of `RandomScenes`, in float64 on the CPU."""
+    """Draw one place for each seed, as `random_scenes` puts it together."""
     draws = Draws(seeds, STREAM)
-    count, frames = len(seeds), len(times)
+    frames = len(times)
     kind = torch.searchsorted(torch.tensor(layouts.SHARES).cumsum(0).double(), draws.uniform(0, 1)).clamp_max(
         len(layouts.SHARES) - 1
     )
     room = _between(ROOMS[kind], draws.uniform(0, 1, 3))  # [B, 3]
     camera = _cameras(draws, kind, room, image_size, options)
     extrinsics = camera.extrinsics(times)
-    eyes = -(extrinsics[..., :3].transpose(-1, -2) @ extrinsics[..., 3:]).squeeze(-1)
+    eyes = invert_extrinsics(extrinsics)[..., 3]
     still = draws.uniform(0, 1) < options.still_share
 
     places = []
@@ -83,31 +83,19 @@ def draw_places(
         )
     part = {name: torch.from_numpy(np.stack([getattr(place, name) for place in places])) for name in vars(places[0])}
     outdoors = torch.isin(kind, torch.tensor(layouts.OUTDOORS))
-    materials = _materials(draws, part["material"], part["half_sizes"], outdoors)
-    lamps, colors, reach, ambient = _lights(draws, room, outdoors, options)
-    n = part["half_sizes"].shape[1]
-    slots = torch.arange(n)
-    first = torch.tensor([0, layouts.SLOTS[0], layouts.SLOTS[0] + layouts.SLOTS[1]])
-    rank = slots - first[torch.searchsorted(first, slots, right=True) - 1]
-    present = (part["half_sizes"] != ABSENT_SIZE).any(-1)
-    identity = torch.eye(3, dtype=torch.float64).expand(count, frames, 1, 3, 3)
+    faces, materials = _materials(draws, part.pop("material"), part["half_sizes"], outdoors)
+    rank = torch.cat([torch.arange(slots) for slots in layouts.SLOTS])
     return {
-        "times": times.expand(count, frames),
+        **part,
         "extrinsics": extrinsics,
         "intrinsics": camera.intrinsics(frames),
-        "linear": torch.cat((identity, part["linear"]), dim=2),
-        "center": torch.cat((torch.zeros(count, frames, 1, 3, dtype=torch.float64), part["center"]), dim=2),
-        "half_sizes": torch.cat((room[:, None], part["half_sizes"]), dim=1),
-        "profile": part["profile"][:, n - layouts.SLOTS[2] :],
-        "moves": torch.cat((torch.zeros(count, 1, dtype=torch.bool), part["moves"]), dim=1),
-        "present": present,
-        "shades": present & (rank < SHADING),
+        "room": room,
+        "profile": part["profile"][:, -layouts.SLOTS[2] :],
+        "shades": (rank < SHADING).expand(len(seeds), -1),
         "open_air": outdoors,
+        "faces": faces,
         "materials": materials,
-        "lamps": lamps,
-        "lamp_colors": colors,
-        "lamp_reach": reach,
-        "ambient": ambient,
+        **_lights(draws, room, outdoors, options),
     }
 
 
@@ -153,8 +141,9 @@ def _cameras(
 # Materials and light
 
 
-def _materials(draws: Draws, index: Tensor, half_sizes: Tensor, outdoors: Tensor) -> Tensor:
-    """Materials `(B, 6 + N, NUM_COLUMNS)`: of the room's faces, and of the parts, which share those of their scene."""
+def _materials(draws: Draws, index: Tensor, half_sizes: Tensor, outdoors: Tensor) -> tuple[Tensor, Tensor]:
+    """Materials of the room's faces `(B, 6, NUM_COLUMNS)`, and of the parts `(B, N, NUM_COLUMNS)`, which share those of
+    their scene."""
     room = draw_room_materials(draws)
     m = layouts.MATERIALS
     pool = torch.zeros(len(index), m, NUM_COLUMNS, dtype=torch.float64)
@@ -220,7 +209,7 @@ def _materials(draws: Draws, index: Tensor, half_sizes: Tensor, outdoors: Tensor
     outside = outdoors[:, None, None]
     room[:, [0, 1, 3, 4, 5]] = torch.where(outside, sky, room[:, [0, 1, 3, 4, 5]])
     room[:, 2:3] = torch.where(outside, ground, room[:, 2:3])
-    return torch.cat((room, parts), dim=1)
+    return room, parts
 
 
 def _paint_sky(draws: Draws, table: Tensor) -> None:
@@ -253,9 +242,7 @@ def _paint_ground(draws: Draws, table: Tensor) -> None:
     table[..., 23:25] = draws.uniform(0.05, 0.3, 1, 2)
 
 
-def _lights(
-    draws: Draws, room: Tensor, outdoors: Tensor, options: SyntheticOptions
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _lights(draws: Draws, room: Tensor, outdoors: Tensor, options: SyntheticOptions) -> dict[str, Tensor]:
     """Two lamps and light from all sides; outdoors the first lamp is the sun, or what a cloud leaves of it."""
     place = draws.uniform(-0.8, 0.8, 2, 3) * room[:, None]
     place[..., 1] = torch.where(outdoors[:, None], room[:, None, 1] - 1, (room[:, None, 1] - 0.08))
@@ -265,5 +252,4 @@ def _lights(
     main = options.light * draws.uniform(0.1, 1.5)
     fill = options.light * draws.uniform(0, 0.5) * ~outdoors
     ambient = draws.uniform(0.3, 0.9) + 0.7 * (1 - options.light)
-    colors = torch.stack((main[:, None] * tint, fill[:, None] * tint.flip(-1)), dim=1) * exposure[:, None, None]
-    return place, colors, room.mean(-1), ambient[:, None] * exposure[:, None] * (0.5 + 0.5 * tint)
+    return light_of(place, room.mean(-1), tint, exposure, main, fill, ambient)

@@ -10,19 +10,20 @@ World: y up, metres, the origin at the centre of the room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..geometry import invert_extrinsics
 from .draws import Draws
 from .layouts import SLOTS
 from .options import SyntheticOptions
 from .props import CYLINDER
 from .random_bodies import ABSENT, ABSENT_SIZE, clearance, draw_bodies, num_ellipsoids, without
 from .random_cameras import CameraPaths, draw_focal_lengths, stand_in_room
-from .random_materials import draw_materials
+from .random_materials import NUM_COLUMNS, draw_body_materials, draw_room_materials, light_of
 from .random_places import draw_places
 
 CAMERA_TO_SURFACE = 0.12  # metres: no camera comes closer to a body
@@ -56,15 +57,13 @@ class RandomScenes:
     ambient: Tensor  # [B, 3] light from all sides
     num_ellipsoids: int
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> RandomScenes:
-        """The same scenes elsewhere, in another floating point type."""
-        moved = {}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if isinstance(value, Tensor):
-                value = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-            moved[part.name] = value
-        return RandomScenes(**moved)
+
+def moved(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors on a device, those of a floating point type in another."""
+    return {
+        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        for name, tensor in tensors.items()
+    }
 
 
 def draw_scenes(
@@ -97,6 +96,17 @@ def draw_scenes(
             if name not in whole:
                 whole[name] = values.new_zeros(len(seeds), *values.shape[1:])
             whole[name][rows] = values
+    count = len(seeds)
+    present = (whole["half_sizes"] != ABSENT_SIZE).any(-1)
+    room = {  # number 0 of the bodies
+        "linear": (2, torch.eye(3, dtype=torch.float64).expand(count, num_frames, 1, 3, 3)),
+        "center": (2, torch.zeros(count, num_frames, 1, 3, dtype=torch.float64)),
+        "half_sizes": (1, whole.pop("room")[:, None]),
+        "moves": (1, torch.zeros(count, 1, dtype=torch.bool)),
+        "materials": (1, whole.pop("faces")),
+    }
+    whole |= {name: torch.cat((own, whole[name]), dim) for name, (dim, own) in room.items()}
+    whole |= {"times": times.expand(count, num_frames), "present": present, "shades": whole["shades"] & present}
     return RandomScenes(**whole, num_ellipsoids=slots[0])
 
 
@@ -112,27 +122,20 @@ def _slots(options: SyntheticOptions) -> tuple[int, int, int]:
 
 def _in_slots(drawn: dict[str, Tensor], own: tuple[int, int, int], slots: tuple[int, int, int]) -> dict[str, Tensor]:
     """Scenes that have places for `own` bodies of each shape, with places for more."""
-    if own == slots:
-        return drawn
-    total = sum(slots)
-    place = torch.cat([torch.arange(have) + sum(slots[:i]) for i, have in enumerate(own)])  # [N], from 0
+    place = torch.cat([torch.arange(have) + sum(slots[:i]) for i, have in enumerate(own)])  # [N]
     absent = {
-        "linear": (2, 1, torch.eye(3, dtype=torch.float64)),
-        "center": (2, 1, torch.tensor(ABSENT, dtype=torch.float64)),
-        "half_sizes": (1, 1, torch.full((3,), ABSENT_SIZE, dtype=torch.float64)),
-        "moves": (1, 1, torch.tensor(False)),
-        "present": (1, 0, torch.tensor(False)),
-        "shades": (1, 0, torch.tensor(False)),
-        "materials": (1, 6, torch.zeros(drawn["materials"].shape[-1], dtype=torch.float64)),
-    }  # dimension of the bodies, what comes before them, and what a body is that is not there
+        "linear": (2, torch.eye(3, dtype=torch.float64)),
+        "center": (2, torch.tensor(ABSENT, dtype=torch.float64)),
+        "half_sizes": (1, torch.full((3,), ABSENT_SIZE, dtype=torch.float64)),
+        "moves": (1, torch.tensor(False)),
+        "shades": (1, torch.tensor(False)),
+        "materials": (1, torch.zeros(NUM_COLUMNS, dtype=torch.float64)),
+    }  # dimension of the bodies, and what a body is that is not there
     result = dict(drawn)
-    for name, (dim, before, filler) in absent.items():
-        values = drawn[name]
-        shape = (*values.shape[:dim], before + total, *filler.shape)
-        wider = filler.expand(shape).clone()
-        index = torch.cat((torch.arange(before), place + before))
-        result[name] = wider.index_copy_(dim, index, values)
-    profile = torch.tensor(CYLINDER, dtype=torch.float64).expand(len(values), slots[2], 3).clone()
+    for name, (dim, filler) in absent.items():
+        wider = filler.expand(*drawn[name].shape[:dim], sum(slots), *filler.shape).clone()
+        result[name] = wider.index_copy_(dim, place, drawn[name])
+    profile = torch.tensor(CYLINDER, dtype=torch.float64).expand(len(drawn["room"]), slots[2], 3).clone()
     profile[:, : own[2]] = drawn["profile"]
     return {**result, "profile": profile}
 
@@ -140,8 +143,8 @@ def _in_slots(drawn: dict[str, Tensor], own: tuple[int, int, int], slots: tuple[
 def _draw_rooms_with_bodies(
     seeds: Sequence[int], times: Tensor, image_size: tuple[int, int], options: SyntheticOptions
 ) -> dict[str, Tensor]:
+    """Draw one room for each seed, without what `draw_scenes` adds."""
     draws = Draws(seeds)
-    num_frames = len(times)
     room = torch.stack((draws.uniform(1.9, 3.8), draws.uniform(1.25, 1.8), draws.uniform(1.9, 3.8)), dim=-1)  # [B, 3]
     focal = draw_focal_lengths(draws, image_size, options)
     camera = CameraPaths(draws, *stand_in_room(draws, room), focal, room, image_size, options)
@@ -149,45 +152,34 @@ def _draw_rooms_with_bodies(
     linear, center, half_sizes, moves = draw_bodies(draws, room, camera, times, options)
 
     # Bodies that would come too close to a camera are left out.
-    eye = -(extrinsics[..., :3].transpose(-1, -2) @ extrinsics[..., 3:]).squeeze(-1)  # [B, S, 3]
+    eye = invert_extrinsics(extrinsics)[..., 3]  # [B, S, 3]
     ellipsoids = num_ellipsoids(options)
     close = clearance(eye, linear, center, half_sizes, ellipsoids).amin(1) < CAMERA_TO_SURFACE  # [B, N]
     linear, center, half_sizes, moves = without(close, linear, center, half_sizes, moves)
-
-    count = len(half_sizes)
-    identity = torch.eye(3, dtype=torch.float64).expand(count, num_frames, 1, 3, 3)
-    materials, warm = draw_materials(draws, half_sizes, ellipsoids)
-    lamps, lamp_colors, lamp_reach, ambient = _draw_lamps(draws, room, warm, options)
-    present = (half_sizes != ABSENT_SIZE).any(-1)
     return {
-        "times": times.expand(count, num_frames),
         "extrinsics": extrinsics,
-        "intrinsics": camera.intrinsics(num_frames),
-        "linear": torch.cat((identity, linear), dim=2),
-        "center": torch.cat((torch.zeros(count, num_frames, 1, 3, dtype=torch.float64), center), dim=2),
-        "half_sizes": torch.cat((room[:, None], half_sizes), dim=1),
-        "profile": torch.zeros(count, 0, 3, dtype=torch.float64),
-        "moves": torch.cat((torch.zeros(count, 1, dtype=torch.bool), moves), dim=1),
-        "present": present,
-        "shades": present,
-        "open_air": torch.zeros(count, dtype=torch.bool),
-        "materials": materials,
-        "lamps": lamps,
-        "lamp_colors": lamp_colors,
-        "lamp_reach": lamp_reach,
-        "ambient": ambient,
+        "intrinsics": camera.intrinsics(len(times)),
+        "room": room,
+        "linear": linear,
+        "center": center,
+        "half_sizes": half_sizes,
+        "profile": torch.zeros(len(seeds), 0, 3, dtype=torch.float64),
+        "moves": moves,
+        "shades": torch.ones_like(moves),
+        "open_air": torch.zeros(len(seeds), dtype=torch.bool),
+        "faces": draw_room_materials(draws),
+        "materials": draw_body_materials(draws, half_sizes, ellipsoids),
+        **_draw_lamps(draws, room, options),
     }
 
 
-def _draw_lamps(
-    draws: Draws, room: Tensor, warm: Tensor, options: SyntheticOptions
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Two lamps under the ceiling, and light from all sides; `warm` `(B,)` in [-1, 1] is their colour."""
+def _draw_lamps(draws: Draws, room: Tensor, options: SyntheticOptions) -> dict[str, Tensor]:
+    """Two lamps under the ceiling, and light from all sides."""
+    warm = draws.uniform(-0.6, 1.0)
     place = draws.uniform(-0.75, 0.75, 2, 3) * room[:, None]
     place[..., 1] = (room[:, 1] - 0.08)[:, None]
     tint = torch.stack((1 + 0.12 * warm, torch.ones_like(warm), 1 - 0.15 * warm), dim=-1)  # [B, 3]
     exposure = torch.exp(draws.uniform(-0.35, 0.35))
     main, fill = options.light * draws.uniform(0.7, 1.3), options.light * draws.uniform(0, 0.4)
     ambient = draws.uniform(0.3, 0.6) + 0.7 * (1 - options.light)
-    colors = torch.stack((main[:, None] * tint, fill[:, None] * tint.flip(-1)), dim=1) * exposure[:, None, None]
-    return place, colors, room.mean(-1), ambient[:, None] * exposure[:, None] * (0.5 + 0.5 * tint)
+    return light_of(place, room.mean(-1), tint, exposure, main, fill, ambient)

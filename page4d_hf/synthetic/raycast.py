@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ..geometry import invert_extrinsics
 from .scene import Body, Scene
 from .textures import largest_component
 
+RAYS_AT_ONCE = 20_000  # what fits a CPU's cache is fastest; no pixel depends on it
 LAMP_POWER = 6.2
 STRAY_LIGHT = 0.52
 NEAREST = 1e-3  # lengths of a ray's direction before its origin
@@ -32,12 +34,10 @@ def render_clip(
     image_size: tuple[int, int],
     *,
     supersampling: int = 3,
-    rays_per_chunk: int = 20_000,
 ) -> dict[str, Tensor]:
     """Render frames of a scene with their exact geometry.
 
-    All inputs have the scene's device and floating point type, and so have the results. Pixels: the first one's centre
-    is at (0.5, 0.5).
+    All are in float64 on the CPU. Pixels: the first one's centre is at (0.5, 0.5).
 
     Args:
         scene: what is to be seen.
@@ -46,8 +46,6 @@ def render_clip(
         times: `(F,)` in [0, 1].
         image_size: (height, width).
         supersampling: colours are means over a grid of this many by this many rays a pixel.
-        rays_per_chunk: how many rays are cast at once (at least one for each pixel of a frame). On a CPU, what fits
-            its cache is fastest; a GPU wants millions. No pixel depends on it.
 
     Returns:
         images: `(F, H, W, 3)` sRGB in [0, 1].
@@ -59,7 +57,7 @@ def render_clip(
         motion_mask: `(F, H, W)` bool, true where the body moves at some time of the clip.
     """
     height, width = image_size
-    step = max(1, rays_per_chunk // (height * width))
+    step = max(1, RAYS_AT_ONCE // (height * width))
     chunks = [
         _render_frames(
             PosedScene(scene, times[start : start + step]),
@@ -91,13 +89,13 @@ def _render_frames(
     assert radiance is not None
     if center is None:  # no sample lies at the centre in a grid of even size
         center = posed.cast(eye, camera_rays(extrinsics, intrinsics, image_size, (0.5, 0.5)))
-    moves = torch.tensor([False, *(body.moves for body in posed.scene.bodies)], device=eye.device)
+    moves = torch.tensor([False, *(body.moves for body in posed.scene.bodies)])
     per_pixel = {
         "images": ((radiance / supersampling**2).clamp(0, 1) ** (1 / 2.2)).movedim(0, -1),
         "depth": center.distance,
         "world_points": center.points.movedim(0, -1),
         "body": center.body,
-        "position": posed.position_on_body(center).movedim(0, -1),
+        "position": center.position.movedim(0, -1),
         "motion_mask": moves[center.body],
     }
     return {key: value.unflatten(1, image_size) for key, value in per_pixel.items()}
@@ -138,13 +136,14 @@ def pixel_grid(
 
 @dataclass
 class Hits:
-    """First intersections of rays, with normals and albedo there."""
+    """First intersections of rays, and the surfaces there."""
 
     distance: Tensor  # [F, R] in lengths of the ray's direction
     points: Tensor  # [3, F, R] in the world
     body: Tensor  # [F, R] int64, 0 for the room
     normals: Tensor  # [3, F, R] unit vectors in the world, on the side that is seen
     albedo: Tensor  # [3, F, R] linear RGB
+    position: Tensor  # [3, F, R] the same points in the coordinates of their bodies at rest; of the room: in the world
 
 
 class PosedScene:
@@ -167,7 +166,7 @@ class PosedScene:
         distance = _leave_cube(
             (origin - scene.room_center) / scene.room_half_sizes, directions / scene.room_half_sizes[:, None, None]
         )
-        which = torch.zeros(distance.shape, dtype=torch.int64, device=distance.device)
+        which = torch.zeros_like(distance, dtype=torch.int64)
         for index, body in enumerate(scene.bodies):
             entry = self._enter(index, body, origin, directions)
             closer = (entry > NEAREST) & (entry < distance)
@@ -180,41 +179,29 @@ class PosedScene:
         """Where rays enter a body, `(F, R)` in lengths of their directions; negative or NaN where they do not."""
         inverse = self.inverses[index]
         start = (inverse @ (origin - self.centers[index])[..., None]).squeeze(-1)  # [F, 3]
-        along = _times(inverse, directions)
-        return _enter_sphere(start, along) if body.shape == "sphere" else _enter_cube(start, along)
+        along = [dot(row, directions) for row in inverse.movedim(0, -1)[..., None]]
+        return (_enter_sphere if body.shape == "sphere" else _enter_cube)(start.T[..., None], along)
 
-    def _surfaces(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Normals and albedo at points on surfaces."""
+    def _surfaces(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normals, albedo and position on their bodies of points on surfaces."""
         scene = self.scene
-        normals, albedo = torch.empty_like(points), torch.empty_like(points)
+        normals, albedo, position = torch.empty_like(points), torch.empty_like(points), points.clone()
         frame, ray = (which == 0).nonzero(as_tuple=True)
-        position = points[:, frame, ray] - scene.room_center[:, None]
-        normals[:, frame, ray] = -_cube_normals(position / scene.room_half_sizes[:, None])  # seen from inside
-        albedo[:, frame, ray] = scene.room_texture.color(position, scene.room_half_sizes)
+        offset = points[:, frame, ray] - scene.room_center[:, None]
+        normals[:, frame, ray] = -_cube_normals(offset / scene.room_half_sizes[:, None])  # seen from inside
+        albedo[:, frame, ray] = scene.room_texture.color(offset, scene.room_half_sizes)
         for index, body in enumerate(scene.bodies):
             frame, ray = (which == index + 1).nonzero(as_tuple=True)
             inverse = self.inverses[index][frame]  # [N, 3, 3]
-            unit = self._unit_position(index, points[:, frame, ray], frame)
+            offset = points[:, frame, ray].T - self.centers[index][frame]
+            unit = (inverse @ offset[..., None]).squeeze(-1).T  # [3, N]
+            position[:, frame, ray] = at_rest = unit * body.half_sizes[:, None]
             outward = unit if body.shape == "sphere" else _cube_normals(unit)
             # Normals go by the inverse transpose of what points go by.
             normal = (outward.T[:, None] @ inverse).squeeze(1).T
             normals[:, frame, ray] = normal / normal.norm(dim=0)
-            albedo[:, frame, ray] = body.texture.color(unit * body.half_sizes[:, None], body.half_sizes)
-        return normals, albedo
-
-    def _unit_position(self, index: int, points: Tensor, frame: Tensor) -> Tensor:
-        """Points `(3, N)` of the world, each at its frame `(N,)`, as points of the unit sphere or cube."""
-        offset = points.T - self.centers[index][frame]
-        return (self.inverses[index][frame] @ offset[..., None]).squeeze(-1).T
-
-    def position_on_body(self, hits: Hits) -> Tensor:
-        """The same points in the coordinates of their bodies at rest, `(3, F, R)`; of the room: in the world."""
-        position = hits.points.clone()
-        for index, body in enumerate(self.scene.bodies):
-            frame, ray = (hits.body == index + 1).nonzero(as_tuple=True)
-            unit = self._unit_position(index, hits.points[:, frame, ray], frame)
-            position[:, frame, ray] = unit * body.half_sizes[:, None]
-        return position
+            albedo[:, frame, ray] = body.texture.color(at_rest, body.half_sizes)
+        return normals, albedo, position
 
     def shade(self, hits: Hits, lamp: Tensor) -> Tensor:
         """Light of a point of the lamp `(3,)` that leaves surfaces, `(3, F, R)` linear RGB: all are matt, so it is the
@@ -232,7 +219,7 @@ class PosedScene:
     def lamp_points(self, count: int) -> Tensor:
         """Points `(count, 3)` spread over the lamp."""
         center = self.scene.lamp_center
-        index = torch.arange(count, dtype=center.dtype, device=center.device)
+        index = torch.arange(count, dtype=center.dtype)
         # The R2 sequence (Roberts, 2018), even at any length, from the centre on.
         across = torch.stack((index * 0.7548776662466927, torch.zeros_like(index), index * 0.5698402909980532), dim=-1)
         return center + center.new_tensor([1.0, 0.0, 1.0]) * ((across + 0.5) % 1 * 2 - 1) * self.scene.lamp_half_size
@@ -264,20 +251,11 @@ def dot(first: Tensor | Sequence[Tensor], second: Tensor | Sequence[Tensor]) -> 
     return torch.addcmul(torch.addcmul(first[0] * second[0], first[1], second[1]), first[2], second[2])
 
 
-def _times(matrices: Tensor, vectors: Tensor) -> list[Tensor]:
-    """Matrices `(F, 3, 3)` times vectors `(3, F, R)`: three components `(F, R)`."""
-    x, y, z = vectors
-    rows = matrices.movedim(0, -1)[..., None]  # [3, 3, F, 1]
-    return [torch.addcmul(torch.addcmul(a * x, b, y), c, z) for a, b, c in rows]
-
-
 def _enter_sphere(start: Tensor, along: list[Tensor]) -> Tensor:
-    """Where rays from outside `(F, 3)` along three components `(F, R)` enter the unit sphere: the lower root of
+    """Where rays from outside `(3, F, 1)` along three components `(F, R)` enter the unit sphere: the lower root of
     |start + t along|^2 = 1; NaN if there is none."""
-    x, y, z = along
-    a = torch.addcmul(torch.addcmul(x * x, y, y), z, z)
-    b = torch.addcmul(torch.addcmul(start[:, 0:1] * x, start[:, 1:2], y), start[:, 2:3], z)
-    c = (start * start).sum(-1, keepdim=True) - 1
+    a, b = dot(along, along), dot(start, along)
+    c = (start * start).sum(0) - 1
     discriminant = b * b - a * c
     # c / (sqrt - b) is the same root as (-b - sqrt) / a, without the cancellation for small spheres far away.
     entry = c / (discriminant.clamp_min(0).sqrt() - b)
@@ -285,15 +263,21 @@ def _enter_sphere(start: Tensor, along: list[Tensor]) -> Tensor:
 
 
 def _enter_cube(start: Tensor, along: list[Tensor]) -> Tensor:
-    """Where rays from outside enter the cube [-1, 1]^3: the last of the three slabs entered, if before one is left."""
+    """Where rays from outside enter the cube [-1, 1]^3; NaN if they do not."""
+    entry, exit_ = through_cube(start, along)
+    return entry.masked_fill(entry > exit_, torch.nan)
+
+
+def through_cube(start: Sequence[Tensor] | Tensor, along: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Where lines enter the last of the three slabs of the cube [-1, 1]^3, and leave the first: outside of it, before
+    they enter."""
     enter, leave = [], []
-    for i, component in enumerate(along):
-        inverse = 1 / component
-        first, second = (-1 - start[:, i : i + 1]) * inverse, (1 - start[:, i : i + 1]) * inverse
+    for begin, component in zip(start, along, strict=True):
+        inverse = component.reciprocal()
+        first, second = (-1 - begin) * inverse, (1 - begin) * inverse
         enter.append(torch.minimum(first, second))
         leave.append(torch.maximum(first, second))
-    entry = torch.maximum(torch.maximum(enter[0], enter[1]), enter[2])
-    return entry.masked_fill(entry > torch.minimum(torch.minimum(leave[0], leave[1]), leave[2]), torch.nan)
+    return reduce(torch.maximum, enter), reduce(torch.minimum, leave)
 
 
 def _leave_cube(start: Tensor, along: Tensor) -> Tensor:

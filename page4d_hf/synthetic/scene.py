@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .textures import Texture, random_texture
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,6 @@ class Body:
         pulse = 2 * math.pi * (motion.pulse_rate * times + motion.phase)
         height = 1 + motion.squash * torch.sin(pulse)
         deformation = torch.diag_embed(torch.stack((height**-0.5, height, height**-0.5), dim=-1))
-        deformation = deformation.clone()
         deformation[:, 0, 1] = motion.lean * torch.cos(pulse) * height
         linear = deformation @ rotation_about(motion.axis, angle)
         center = motion.center + motion.travel * sway[:, None]
@@ -107,7 +104,7 @@ class CameraPath:
 
 @dataclass(frozen=True)
 class Scene:
-    """A room with bodies in it, a lamp, and two cameras. All tensors have one dtype and one device."""
+    """A room with bodies in it, a lamp, and two cameras. All tensors are in float64 on the CPU."""
 
     room_center: Tensor  # [3]
     room_half_sizes: Tensor  # [3]
@@ -117,10 +114,6 @@ class Scene:
     lamp_half_size: float  # metres
     camera: CameraPath
     held_out_camera: CameraPath
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Scene:
-        """The same scene with its tensors elsewhere or in another floating point type."""
-        return _moved(self, device, dtype)
 
     def world_points(self, body: Tensor, position: Tensor, times: Tensor) -> Tensor:
         """Follow points of bodies through time.
@@ -141,20 +134,6 @@ class Scene:
         return points
 
 
-def _moved(item: Item, device: torch.device | str | None, dtype: torch.dtype | None) -> Item:
-    """A dataclass with all tensors within it converted."""
-    changes: dict[str, Any] = {}
-    for part in fields(item):  # type: ignore[arg-type]
-        value = getattr(item, part.name)
-        if isinstance(value, Tensor):
-            changes[part.name] = value.to(device=device, dtype=dtype)
-        elif isinstance(value, Texture | Motion | Body | CameraPath):
-            changes[part.name] = _moved(value, device, dtype)
-        elif isinstance(value, tuple):
-            changes[part.name] = tuple(_moved(one, device, dtype) for one in value)
-    return replace(item, **changes)  # type: ignore[type-var]
-
-
 def rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
     """Rotations `(..., 3, 3)` about unit vectors `(3,)` or `(..., 3)` by `(...)` radians (Rodrigues' formula)."""
     x, y, z = axis.unbind(-1)
@@ -173,7 +152,7 @@ def living_room(seed: int = 0) -> Scene:
     """A living room in which a ball rolls, a toy block turns, a balloon drifts and a jelly wobbles.
 
     The seed draws colours, textures, sides (left or right), speeds and phases. Each body has a place of its own, so
-    that none ever runs into another. Made on the CPU in float64; `Scene.to` moves it.
+    that none ever runs into another.
     """
     generator = torch.Generator().manual_seed(seed)
 

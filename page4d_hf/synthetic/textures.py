@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 EDGE = 0.03  # metres over which a soft edge goes from a tenth to nine tenths
+NUM_WAVES = 10  # of a field; more make it less regular
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,7 @@ class Texture:
         return torch.cos(self.waves @ position + self.phases[:, None]).sum(0) * math.sqrt(2 / len(self.phases))
 
 
-def random_texture(
-    pattern: str, palette: list[str], generator: torch.Generator, wavelength: float = 0.5, num_waves: int = 10
-) -> Texture:
+def random_texture(pattern: str, palette: list[str], generator: torch.Generator, wavelength: float = 0.5) -> Texture:
     """A texture with waves of random directions and of lengths up to 1.7 times longer or shorter than `wavelength`.
 
     Args:
@@ -44,16 +43,15 @@ def random_texture(
         palette: sRGB colours as "#rrggbb".
         generator: of the CPU.
         wavelength: metres.
-        num_waves: more make the field less regular.
     """
     srgb = torch.tensor(
         [[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in palette], dtype=torch.float64
     )
     directions = torch.nn.functional.normalize(
-        torch.randn(num_waves, 3, generator=generator, dtype=torch.float64), dim=-1
+        torch.randn(NUM_WAVES, 3, generator=generator, dtype=torch.float64), dim=-1
     )
-    spread = torch.rand(num_waves, 1, generator=generator, dtype=torch.float64) * 2 - 1
-    phases = torch.rand(num_waves, generator=generator, dtype=torch.float64) * 2 * math.pi
+    spread = torch.rand(NUM_WAVES, 1, generator=generator, dtype=torch.float64) * 2 - 1
+    phases = torch.rand(NUM_WAVES, generator=generator, dtype=torch.float64) * 2 * math.pi
     return Texture(pattern, srgb**2.2, directions * (2 * math.pi / wavelength) * 1.7**spread, phases)
 
 
@@ -72,15 +70,15 @@ def mix(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     return first + (second - first) * weight
 
 
-def soft_stripes(position: Tensor, period: float, width: float = EDGE) -> Tensor:
+def soft_stripes(position: Tensor, period: float) -> Tensor:
     """Alternately 0 and 1 along `position` `(N,)`, each half a period wide."""
     # The slope of the sine at its zeros turns its value into the distance to the edge.
-    return soft_step(torch.sin(position * (2 * math.pi / period)) * (period / (2 * math.pi)), width)
+    return soft_step(torch.sin(position * (2 * math.pi / period)) * (period / (2 * math.pi)))
 
 
-def in_rectangle(a: Tensor, b: Tensor, half_a: float, half_b: float, width: float = EDGE) -> Tensor:
+def in_rectangle(a: Tensor, b: Tensor, half_a: float, half_b: float) -> Tensor:
     """1 inside the rectangle |a| < half_a, |b| < half_b and 0 outside."""
-    return soft_step(half_a - a.abs(), width) * soft_step(half_b - b.abs(), width)
+    return soft_step(half_a - a.abs()) * soft_step(half_b - b.abs())
 
 
 def largest_component(vectors: Tensor) -> Tensor:

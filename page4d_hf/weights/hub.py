@@ -80,7 +80,7 @@ def pull(
     """Fetch a published checkpoint from the Hub and convert it to a folder for `from_pretrained`.
 
     Args:
-        name: `"nomask"` or `"mask"` of PAGE-4D, `"vggt"`, or `"vggt-commercial"`, which needs its owners' consent.
+        name: a key of `PUBLISHED`; `"vggt-commercial"` needs its owners' consent.
         output: the folder to make.
         revision: branch, tag or commit of the repository; the newest by default.
         dtype, overwrite, note: as for `convert_checkpoint`.

@@ -13,13 +13,10 @@ FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 HEIGHT, WIDTH = SIZE
 
 
-def square(extrinsics: np.ndarray) -> np.ndarray:
-    return np.concatenate((extrinsics, np.tile([[[0, 0, 0, 1.0]]], (len(extrinsics), 1, 1))), axis=1)
-
-
 def written(extrinsics: np.ndarray, direction: str, axes: str) -> np.ndarray:
     """World-to-camera matrices of OpenCV's axes as a file of another convention holds them, [S, 4, 4]."""
-    matrices = FLIP @ square(extrinsics) if axes == "OpenGL" else square(extrinsics)
+    matrices = np.insert(extrinsics, 3, [0, 0, 0, 1], axis=1)
+    matrices = FLIP @ matrices if axes == "OpenGL" else matrices
     return np.linalg.inv(matrices) if direction == "camera-to-world" else matrices
 
 

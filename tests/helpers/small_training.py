@@ -40,6 +40,8 @@ SAMPLING: dict[str, Any] = {
     "aspect_min": 1.0,
     "aspect_max": 1.0,
 }
+CONSTANT: dict[str, Any] = {"mask_hold_start": None, "mask_hold_end": None}  # the mask has no schedule
+EVALUATION: dict[str, Any] = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
 GROUP: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_steps": 0.0}
 
 
@@ -75,7 +77,7 @@ def write_options(folder: Path, network: dict[str, Any] | None = None, **changes
         "sampling": SAMPLING,
         **GROUP,
         "mask_head": GROUP,
-        "evaluation": {"steps": 0, "micro_batches": 2, "frames": 3, "aspect": 1.0},
+        "evaluation": {**EVALUATION, "steps": 0},
         "gradient_checkpointing": False,
         "report_to": [],
         "dataloader_num_workers": 0,
@@ -102,6 +104,11 @@ def train(options: Options) -> Finetuning:
     run = begin(options)
     run.run()
     return run
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """Of the model in a folder."""
+    return Page4DModel.from_pretrained(folder).state_dict()
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -62,11 +62,7 @@ def own_model_folder(model_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A folder of twelve images, 50x30."""
-    from PIL import Image
+    from image_folders import write_images
     from plane_model import make_frames
 
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for i, image in enumerate(make_frames(((30, 50),) * 12).images):
-        Image.fromarray(image).save(folder / f"{i}.png")
-    return folder
+    return write_images(tmp_path / "clip", make_frames(((30, 50),) * 12).images)

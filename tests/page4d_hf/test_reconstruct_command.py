@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from page4d_hf.cli import main
-from page4d_hf.configuration_page4d import Page4DConfig
 from page4d_hf.errors import CheckpointError
 from page4d_hf.geometry import project_points
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
@@ -53,6 +52,7 @@ def test_cameras_are_refined_from_a_video_to_the_tracks_in_its_scene(tmp_path, c
     assert not np.isfinite(tracks.paths).all(axis=2)[~tracks.visible].any()
     assert np.isfinite(tracks.points).all(axis=1).sum() == told["static_tracks"]
     known = np.isfinite(tracks.points).all(axis=1)
+    assert known.sum() > 100
     for frame in (0, 15):
         seen = known & tracks.visible[:, frame]
         camera = torch.from_numpy(scene.extrinsics[frame]), torch.from_numpy(scene.intrinsics[frame])
@@ -129,8 +129,6 @@ def test_the_command_follows_the_mode_of_the_model_s_image_processor(clip, own_m
 
 @pytest.mark.slow
 def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, model_folder, tmp_path, capsys):
-    no_point_head = tmp_path / "no_point_head"
-    Page4DConfig(enable_point=False).save_pretrained(no_point_head)
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "keep.txt").write_text("x")
@@ -147,9 +145,6 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (clip, {"--max-frames": 0}, "at least 1 frame"),
         (clip, {"--fps": 5}, "without timestamps"),
         # Before the frames are read.
-        (tmp_path / "broken", {"--confidence-percentile": 100}, "percentile"),
-        (tmp_path / "broken", {"--max-points": 0}, "at least 1 point"),
-        (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
         (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"absent\.npz is missing"),
         (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "they take --refine auto"),
         (

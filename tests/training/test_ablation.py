@@ -14,8 +14,7 @@ import pytest
 import torch
 from finetuning.options import from_json
 from finetuning.reports import Report, read_report, report_on_held_out
-from small_training import small_network, train, write_options
-from torch import Tensor
+from small_training import CONSTANT, small_network, train, weights, write_options
 
 from page4d_hf import Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
@@ -25,13 +24,12 @@ from page4d_hf.utils.locks import is_held
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-CONSTANT: dict[str, Any] = {"mask_hold_start": None, "mask_hold_end": None, "mask_strength": 0.0}
 MIDDLE = {f"aggregator.{kind}_layers.{layer}." for kind in ("frame", "global") for layer in (2, 3)}
 HEAD = "aggregator.mask_head."
 
 
 def save_base(folder: Path, **changes: Any) -> Path:
-    small_network(**{**CONSTANT, **changes}).save_pretrained(folder)
+    small_network(**{**CONSTANT, "mask_strength": 0.0, **changes}).save_pretrained(folder)
     Page4DImageProcessor(size=28).save_pretrained(folder)
     return folder
 
@@ -96,10 +94,6 @@ def done(base, tmp_path_factory: pytest.TempPathFactory) -> ablation.Options:
 @pytest.fixture(scope="module")
 def result(done) -> dict[str, Any]:
     return json.loads((done.output / "result.json").read_text())
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    return Page4DModel.from_pretrained(folder).state_dict()
 
 
 @pytest.mark.parametrize(

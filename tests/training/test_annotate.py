@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from folder_contents import contents
 from forked_python import ForkedPython
 from launching import dies_at
 
@@ -78,10 +79,6 @@ def ended_run(python: Path, program: str | None, *options: object) -> subprocess
     words = [python, *how, *map(str, options)]
     # Not in the folder of the cluster's workers: a path that is relative here is another one there.
     return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=TINY.parent)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def options(videos: Path, output: Path, cluster: str) -> list[object]:

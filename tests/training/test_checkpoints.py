@@ -17,20 +17,13 @@ from file_limits import largest_file
 from finetuning.checkpoints import History, RunFolderError, disk_error, read_history
 from finetuning.machine import run_folder
 from finetuning.options import OptionsError
-from small_training import GROUP, MIDDLE, Changed, begin, history, small_options, steps, stop, train
-from transformers import AutoModel
-
-import page4d_hf  # noqa: F401  registers the network with AutoModel
+from small_training import GROUP, MIDDLE, Changed, begin, history, small_options, steps, stop, train, weights
 
 pytestmark = pytest.mark.slow
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return AutoModel.from_pretrained(folder).state_dict()
 
 
 def stopped_at(folder: Path, step: int, **changes: object) -> Path:

@@ -30,6 +30,7 @@ from finetuning.run import TrainingError
 from launching import CONFIGURATIONS, environment, launched
 from small_hub import small_hub
 from small_training import (
+    EVALUATION,
     GROUP,
     MIDDLE,
     NETWORK,
@@ -44,6 +45,7 @@ from small_training import (
     small_options,
     steps,
     train,
+    weights,
     write_clips,
     write_options,
 )
@@ -122,8 +124,7 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     (tmp_path / "pulled").mkdir()
     for name in ("model.safetensors", "config.json"):
         (tmp_path / "pulled" / name).write_bytes(uploaded[name])
-    expected = AutoModel.from_pretrained(whole).state_dict()
-    found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
+    expected, found = weights(whole), weights(tmp_path / "pulled")
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
@@ -182,7 +183,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch,
         "gradient_accumulation_steps": 4,
         "mask_hold_start": 1,
         "mask_hold_end": 3,
-        "evaluation": {"steps": 2, "micro_batches": 3, "frames": 3, "aspect": 1.0},
+        "evaluation": {**EVALUATION, "steps": 2, "micro_batches": 3},
     }
     alone = train(small_options(tmp_path / "one", **changes)).options.output
     for name in os.environ.keys() - environment().keys():
@@ -202,8 +203,8 @@ def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch,
                 # Of these, rounding may move a pixel to the other side.
                 counts = name in ("delta", "motion_auroc")
                 assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-3 if counts else 1e-7), name
-    expected = AutoModel.from_pretrained(alone).state_dict()
-    for name, value in AutoModel.from_pretrained(together).state_dict().items():
+    expected = weights(alone)
+    for name, value in weights(together).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
 
 
@@ -327,7 +328,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(tmp_path):
     assert "checkpoint-2 is intact" in sentence
     folder = run.options.output
     assert [line["step"] for line in steps(folder)] == [1, 2]
-    last = AutoModel.from_pretrained(folder / "checkpoint-2").state_dict()
+    last = weights(folder / "checkpoint-2")
     assert all(torch.equal(value, last[name]) for name, value in run.network.named_parameters())
     # And what is mended goes on.
     train(small_options(tmp_path, checkpointing_steps=1))
@@ -337,13 +338,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(tmp_path):
 def test_weights_that_explode_are_not_kept(tmp_path):
     # The second step is the first after the warm-up.
     group = {**GROUP, "learning_rate": 1e30, "warmup_steps": 0.34, "warmup_lr": 1e-4}
-    evaluation = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
-    run = begin(small_options(tmp_path, checkpointing_steps=1, **group, mask_head=group, evaluation=evaluation))
+    run = begin(small_options(tmp_path, checkpointing_steps=1, **group, mask_head=group, evaluation=EVALUATION))
     with pytest.raises(
         TrainingError, match=r"after step 2 are not finite: the learning rate is too high\. checkpoint-1 is"
     ):
         run.run()
-    last = AutoModel.from_pretrained(run.options.output / "checkpoint-1").state_dict()
+    last = weights(run.options.output / "checkpoint-1")
     assert all(bool(value.isfinite().all()) for value in last.values())
     assert not (run.options.output / "checkpoint-2").exists()
 
@@ -376,7 +376,7 @@ def test_the_mask_head_s_loss_is_the_mean_over_micro_batches_with_labels(tmp_pat
 def test_held_out_clips_are_evaluated_during_training_beside_the_trivial(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    evaluation = {"steps": 2, "micro_batches": 2, "frames": 3, "aspect": 1.0}
+    evaluation = {**EVALUATION, "steps": 2, "micro_batches": 2}
     run = train(small_options(tmp_path, evaluation=evaluation, report_to=["tensorboard"]))
     folder = run.options.output
 
@@ -440,19 +440,18 @@ def test_processes_that_find_different_checkpoints_are_refused(tmp_path, monkeyp
 
 
 def test_evaluating_does_not_change_the_training(tmp_path, one_thread):
-    evaluation = {"steps": 1, "micro_batches": 1, "frames": 2, "aspect": 1.0}
-    with_it = train(small_options(tmp_path / "with", evaluation=evaluation)).options.output
+    with_it = train(small_options(tmp_path / "with", evaluation=EVALUATION)).options.output
     without = train(small_options(tmp_path / "without")).options.output
     assert steps(with_it) == steps(without)
 
 
 def test_the_split_validation_is_held_out_if_there_is_one(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
-    evaluation = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
-    train(small_options(tmp_path / "without", dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
+    changes: dict[str, Any] = {"dataset": [str(clips)], "max_train_steps": 1, "evaluation": EVALUATION}
+    train(small_options(tmp_path / "without", **changes))
     assert "none of the datasets has a split `validation`" in capsys.readouterr().out
     write_clips(clips, "validation")
-    run = train(small_options(tmp_path / "with", dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
+    run = train(small_options(tmp_path / "with", **changes))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
     assert (run.held_out[0]["labels"]["depth"] > 0).all()  # all that is known is scored
     assert not (run.data[0]["labels"]["depth"] > 0).all()  # and trained on without what is farthest
@@ -460,8 +459,7 @@ def test_the_split_validation_is_held_out_if_there_is_one(tmp_path, capsys):
 
 def test_clips_that_are_held_out_as_a_whole_are_evaluated_in_their_only_split(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
-    changes: dict[str, Any] = {"held_out": [str(clips)], "max_train_steps": 1}
-    changes["evaluation"] = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    changes: dict[str, Any] = {"held_out": [str(clips)], "max_train_steps": 1, "evaluation": EVALUATION}
     run = train(small_options(tmp_path / "other", **changes))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
     for same in (str(clips), f"{clips}/", f"point-odyssey={tmp_path}/./clips"):
@@ -477,8 +475,7 @@ def test_clips_of_no_weight_are_not_held_out(tmp_path, capsys):
     write_clips(clips, "validation")
     other = write_clips(tmp_path / "other")
     changes = {"dataset": [str(clips), str(other)], "weights": [0, 1], "max_train_steps": 1}
-    changes["evaluation"] = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
-    train(small_options(tmp_path, **changes))
+    train(small_options(tmp_path, **changes, evaluation=EVALUATION))
     assert "none of the datasets has a split `validation`" in capsys.readouterr().out
 
 
@@ -515,13 +512,10 @@ def test_a_file_of_options_may_leave_to_the_command_line_what_a_run_needs(tmp_pa
 
 
 def test_options_have_the_names_of_trainer_and_of_accelerate_s_examples(tmp_path, begun_with):
-    words = (
-        "--dataset synthetic --model page4d --max-train-steps 10 --gradient-accumulation-steps 4 --learning-rate 1e-4 "
-    )
-    words += (
-        "--warmup-steps 3 --weight-decay 0.1 --max-grad-norm 2 --checkpointing-steps 5 --checkpoints-total-limit None "
-    )
-    words += "--report-to none --dataloader-num-workers 0 --seed 3 --push-to-hub --hub-model-id me/mine"
+    words = """
+        --dataset synthetic --model page4d --max-train-steps 10 --gradient-accumulation-steps 4 --learning-rate 1e-4
+        --warmup-steps 3 --weight-decay 0.1 --max-grad-norm 2 --checkpointing-steps 5 --checkpoints-total-limit None
+        --report-to none --dataloader-num-workers 0 --seed 3 --push-to-hub --hub-model-id me/mine"""
     finetune.main(["--output", str(tmp_path / "run"), *words.split()])
 
     [options] = begun_with
@@ -610,21 +604,18 @@ def singular(row: dict[str, Any]) -> list[Any]:
         ({"frames": 1}, ["has 2 frames, the longest has 1"]),
         ({"depth_scale": without_depth}, ["32 clips", "drawn one after the other cannot be used", "depth"]),
         ({"extrinsics": singular}, ["32 clips", "cannot be used", "singular matrix"]),
+        (
+            dict.fromkeys(("depth", "depth_scale", "intrinsics", "extrinsics"), lambda row: None),
+            ["has images and motion masks, but none of what the loss learns from: depth, cameras."],
+        ),
     ],
-    ids=["no column", "other type", "too short", "no depth", "singular"],
+    ids=["no column", "other type", "too short", "no depth", "singular", "nothing to learn"],
 )
 def test_clips_that_cannot_be_used_are_told_in_one_sentence(tmp_path, capsys, changes, messages):
     clips = write_clips(tmp_path / "clips", **changes)
     sentence = told(capsys, "--options", write_options(tmp_path, dataset=[str(clips)]))
     for message in messages:
         assert message in sentence
-
-
-def test_clips_without_depth_and_cameras_are_refused_and_what_they_have_is_named(tmp_path, capsys):
-    bare = dict.fromkeys(("depth", "depth_scale", "intrinsics", "extrinsics"), lambda row: None)
-    clips = write_clips(tmp_path / "clips", **bare)
-    sentence = told(capsys, "--options", write_options(tmp_path, dataset=[str(clips)]))
-    assert "has images and motion masks, but none of what the loss learns from: depth, cameras." in sentence
 
 
 def test_a_loss_that_weighs_nothing_is_refused(tmp_path, capsys):
@@ -649,7 +640,7 @@ def test_one_clip_that_cannot_be_used_is_counted_and_another_takes_its_place(tmp
 def test_held_out_clips_that_cannot_be_used_are_counted_too(tmp_path):
     clips = write_clips(tmp_path / "clips")
     write_clips(clips, "validation", depth_scale=unusable_of_the_seventh)
-    evaluation = {"steps": 1, "micro_batches": 4, "frames": 2, "aspect": 1.0}
+    evaluation = {**EVALUATION, "micro_batches": 4, "frames": 2}
     run = train(small_options(tmp_path, dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
 
     skipped = history(run.options.output)[-1]["skipped"]

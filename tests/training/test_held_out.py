@@ -12,7 +12,7 @@ import torch
 from finetuning.held_out import LABELS, clip_figures, mean_figures
 from finetuning.run import print_table
 from scipy.spatial.transform import Rotation
-from small_training import begin, small_options
+from small_training import EVALUATION, begin, small_options
 from torch import Tensor
 
 from page4d_hf.errors import Page4DError
@@ -206,7 +206,7 @@ def test_a_clip_that_is_not_finite_is_left_out_for_model_and_trivial_alike(label
 def test_a_run_with_held_out_clips_is_refused_at_its_start_where_nothing_compares_trajectories(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "evo.core.metrics", None)  # as if it were not installed
     with pytest.raises(Page4DError, match="evo, which is not installed"):
-        begin(small_options(tmp_path, evaluation={"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}))
+        begin(small_options(tmp_path, evaluation=EVALUATION))
 
 
 def test_the_table_has_the_last_figures_beside_the_trivial_ones(tmp_path, capsys):

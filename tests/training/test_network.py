@@ -13,12 +13,10 @@ from finetuning.network import starting_network
 from finetuning.options import OptionsError
 from finetuning.parameters import MASK_HEAD, freeze_all_but
 from safetensors.torch import load_file, save_file
-from small_training import NETWORK, begin, history, labels_of, small_network, small_options, train
+from small_training import CONSTANT, NETWORK, begin, history, labels_of, small_network, small_options, train, weights
 from transformers import AutoModel
 
 from page4d_hf import Page4DModel
-
-CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}
 
 
 def saved(folder: Path, **changes: Any) -> str:
@@ -48,7 +46,7 @@ def test_the_mask_s_strength_is_the_option_s_and_not_the_model_s(tmp_path, base)
     assert json.loads((folder / "config.json").read_text())["mask_strength"] == 1
     assert AutoModel.from_pretrained(folder).config.mask_strength == 1
     # The mask acts: its head learns.
-    before, after = Page4DModel.from_pretrained(base).state_dict(), run.network.state_dict()
+    before, after = weights(base), run.network.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith(MASK_HEAD))
 
 
@@ -87,20 +85,15 @@ def test_numbers_of_the_mask_outside_of_their_range_are_refused(tmp_path, change
         ({"hidden_size": "16"}, "'hidden_size' expected int, got str"),
         ({"hidden_size": 10**400}, "is no configuration of Page4D"),
         ([1], r"network\.json does not hold what it should: it should be an object, got \[1\]"),
+        ("[" * 100_000, r"network\.json cannot be read as JSON \(recursion limit exceeded"),
     ],
     ids=lambda value: str(value)[:30],
 )
 def test_a_network_that_cannot_be_is_refused_in_one_sentence(tmp_path, network, message):
     options = small_options(tmp_path)
-    options.network.write_text(json.dumps(network if isinstance(network, list) else {**NETWORK, **network}))
+    text = json.dumps({**NETWORK, **network} if isinstance(network, dict) else network)
+    options.network.write_text(network if isinstance(network, str) else text)
     with pytest.raises(OptionsError, match=message):
-        starting_network(options)
-
-
-def test_a_network_nested_beyond_reason_is_refused_in_one_sentence(tmp_path):
-    options = small_options(tmp_path)
-    options.network.write_text("[" * 100_000)
-    with pytest.raises(OptionsError, match=r"network\.json cannot be read as JSON \(recursion limit exceeded"):
         starting_network(options)
 
 
@@ -131,9 +124,10 @@ def test_attention_that_the_model_cannot_compute_is_refused_by_its_name(tmp_path
 
 
 def test_weights_that_lack_some_of_the_network_are_refused_rather_than_drawn_at_random(tmp_path, base):
-    weights = load_file(Path(base) / "model.safetensors")
-    left_out = next(name for name in weights if "global_layers" in name)
-    save_file({n: w for n, w in weights.items() if n != left_out}, Path(base) / "model.safetensors", {"format": "pt"})
+    path = Path(base) / "model.safetensors"
+    tensors = load_file(path)
+    left_out = next(name for name in tensors if "global_layers" in name)
+    save_file({name: value for name, value in tensors.items() if name != left_out}, path, {"format": "pt"})
 
     with pytest.raises(OptionsError, match=rf"cannot be loaded.*lack 1 tensors of the network, such as {left_out}"):
         starting_network(options_from(tmp_path / "run", base))
@@ -163,7 +157,7 @@ def test_a_mask_of_another_form_begins_anew_and_all_else_is_the_model_s(tmp_path
     network = starting_network(options_from(tmp_path / "run", model, mask_form="paper", mask_strength=1.0))
 
     assert network.config.mask_form == "paper"
-    before, after = Page4DModel.from_pretrained(model).state_dict(), network.state_dict()
+    before, after = weights(model), network.state_dict()
     rest = {name for name in after if not name.startswith(MASK_HEAD)}
     assert rest == {name for name in before if not name.startswith(MASK_HEAD)}
     assert all(torch.equal(before[name], after[name]) for name in rest)
@@ -172,7 +166,7 @@ def test_a_mask_of_another_form_begins_anew_and_all_else_is_the_model_s(tmp_path
 
 def test_a_mask_of_the_same_form_keeps_its_weights(tmp_path, base):
     network = starting_network(options_from(tmp_path / "run", base, mask_form="release"))
-    before = Page4DModel.from_pretrained(base).state_dict()
+    before = weights(base)
 
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import numpy as np
+import prepare
 import pyarrow.parquet as pq
 import pytest
+from folder_contents import contents
 from launching import dies_at
 from PIL import Image
 from small_captures import write_capture
@@ -34,16 +34,6 @@ sys.argv = ["prepare.py", *sys.argv[1:]]
 runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 """
 )
-
-
-@pytest.fixture(scope="session")
-def prepare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write_tum(root: Path, names: list[str], count: int = 2) -> Path:
@@ -68,22 +58,18 @@ def write_tum(root: Path, names: list[str], count: int = 2) -> Path:
     return root
 
 
-def run(prepare: ModuleType, *arguments: object) -> None:
+def run(*arguments: object) -> None:
     prepare.main([str(argument) for argument in arguments])
 
 
-def refusal(prepare: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """What the program says when it ends with exit code 1: a single line."""
     with pytest.raises(SystemExit) as ended:
-        run(prepare, *arguments, "--workers", 0)
+        run(*arguments, "--workers", 0)
     assert ended.value.code == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: ")]
     assert len(lines) == 1
     return lines[0]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def rows(output: Path, split: str = "train") -> list[dict]:
@@ -92,14 +78,14 @@ def rows(output: Path, split: str = "train") -> list[dict]:
     return sorted(found, key=lambda row: row["clip_id"])
 
 
-def test_every_data_set_that_has_a_reader_can_be_named(prepare):
+def test_every_data_set_that_has_a_reader_can_be_named():
     assert {*DATASETS, "capture", "synthetic"} == set(get_args(prepare.Source))
 
 
-def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
+def test_a_capture_comes_back_from_parquet_as_it_was(tmp_path, capsys):
     root = write_capture(tmp_path / "capture", 7, val=())
     out = tmp_path / "my clips"
-    run(prepare, "capture", "--root", root, "--split", "all", "--output", out, "--frames-per-clip", 4, "--workers", 0)
+    run("capture", "--root", root, "--split", "all", "--output", out, "--frames-per-clip", 4, "--workers", 0)
     said = capsys.readouterr().out
     assert "train: 2 clips, 7 frames, 1 Parquet file." in said
     assert "Left out" not in said
@@ -114,13 +100,13 @@ def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick_programs")
-def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, capsys):
+def test_a_run_that_was_killed_goes_on_to_the_same_files(tmp_path, capsys):
     # Noise of 83 KB an image: five clips of three images make a shard.
     root, generator = write_capture(tmp_path / "capture", 36, val=(), size=(192, 144)), np.random.default_rng(0)
     for path in sorted((root / "rgb/1x").iterdir()):
         Image.fromarray(generator.integers(0, 256, (144, 192, 3), np.uint8)).save(path)
     options = ["--root", root, "--split", "all", "--frames-per-clip", 3, "--shard-megabytes", 1]
-    run(prepare, "capture", "--output", tmp_path / "whole", *options, "--workers", 0)
+    run("capture", "--output", tmp_path / "whole", *options, "--workers", 0)
     arguments = [str(part) for part in ("capture", "--output", tmp_path / "out", *options, "--workers", 1)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -128,7 +114,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, caps
     assert [name for name in left if name.endswith(".parquet")] == ["data/train-00000.parquet"]
     assert [name for name in left if name.startswith("data/.train-00001.parquet.partial-")]
     capsys.readouterr()
-    run(prepare, "capture", "--output", tmp_path / "out", *options, "--workers", 0)
+    run("capture", "--output", tmp_path / "out", *options, "--workers", 0)
     assert f"Going on with {tmp_path / 'out'}, which has 5 clips." in capsys.readouterr().out
     assert contents(tmp_path / "out") == whole
     assert len([name for name in whole if name.endswith(".parquet")]) == 3
@@ -136,20 +122,20 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, caps
 
 
 @pytest.mark.usefixtures("quick_programs")
-def test_the_number_of_workers_does_not_show(tmp_path, prepare):
+def test_the_number_of_workers_does_not_show(tmp_path):
     root = write_tum(tmp_path / "tum", ["walking_xyz", "sitting_rpy", "sitting_xyz"])
     options = ["tum", "--root", root]
-    run(prepare, *options, "--output", tmp_path / "none", "--workers", 0)
+    run(*options, "--output", tmp_path / "none", "--workers", 0)
     command = [sys.executable, PROGRAM, *options, "--output", tmp_path / "two", "--workers", 2]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "none") == contents(tmp_path / "two")
 
 
-def test_sequences_are_divided_as_wholes(prepare, tmp_path):
+def test_sequences_are_divided_as_wholes(tmp_path):
     names = [f"walking_{i}" for i in range(6)]
     root = write_tum(tmp_path / "tum", names)
-    run(prepare, "tum", "--root", root, "--output", tmp_path / "out", "--validation-share", 0.3, "--workers", 0)
+    run("tum", "--root", root, "--output", tmp_path / "out", "--validation-share", 0.3, "--workers", 0)
     train, validation = rows(tmp_path / "out"), rows(tmp_path / "out", "validation")
     sequences = [{row["sequence"] for row in part} for part in (train, validation)]
     assert (len(train), len(validation)) == (4, 2)
@@ -158,13 +144,13 @@ def test_sequences_are_divided_as_wholes(prepare, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "taken"), [((), {0, 1, 2, 4, 5}), (("--split", "all"), set(range(6)))])
-def test_held_out_frames_of_a_capture_are_taken_only_where_that_is_asked_for(prepare, tmp_path, words, taken):
+def test_held_out_frames_of_a_capture_are_taken_only_where_that_is_asked_for(tmp_path, words, taken):
     root, out = write_capture(tmp_path / "capture", 6, val=(3,)), tmp_path / "out"
-    run(prepare, "capture", "--root", root, "--output", out, "--workers", 0, *words)
+    run("capture", "--root", root, "--output", out, "--workers", 0, *words)
     assert {int(frame) for row in rows(out) for frame in row["frame_ids"]} == taken
 
 
-def test_a_capture_is_held_out_with_all_cameras_of_its_rig(prepare, tmp_path):
+def test_a_capture_is_held_out_with_all_cameras_of_its_rig(tmp_path):
     for name in ("broom", "curls", "tail"):
         root = write_capture(tmp_path / "rigs" / name, 8, val=())
         metadata = json.loads((root / "metadata.json").read_text())
@@ -172,7 +158,7 @@ def test_a_capture_is_held_out_with_all_cameras_of_its_rig(prepare, tmp_path):
             entry["camera_id"] = number // 4
         (root / "metadata.json").write_text(json.dumps(metadata))
     options = ["nerfies", "--root", tmp_path / "rigs", "--validation-share", 0.3, "--workers", 0]
-    run(prepare, *options, "--output", tmp_path / "out")
+    run(*options, "--output", tmp_path / "out")
     parts = [{row["sequence"] for row in rows(tmp_path / "out", part)} for part in ("train", "validation")]
     assert [len(part) for part in parts] == [4, 2]
     train, validation = ({name.split("/")[0] for name in part} for part in parts)
@@ -180,7 +166,7 @@ def test_a_capture_is_held_out_with_all_cameras_of_its_rig(prepare, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["spring", "dynamic-replica"])
-def test_both_eyes_of_a_scene_are_held_out_together(prepare, source):
+def test_both_eyes_of_a_scene_are_held_out_together(source):
     ending = {"spring": "/{}", "dynamic-replica": "_source_{}"}[source]
     names = [f"train/{i:04d}" + ending.format(eye) for i in range(10) for eye in ("left", "right")]
     parts = prepare.divide_sequences(names, 0.2, 0, DATASETS[source].scene)
@@ -189,7 +175,7 @@ def test_both_eyes_of_a_scene_are_held_out_together(prepare, source):
     assert not train & validation
 
 
-def test_a_scene_of_point_odyssey_is_held_out_with_all_cameras_and_renderings(prepare):
+def test_a_scene_of_point_odyssey_is_held_out_with_all_cameras_and_renderings():
     scenes = {
         "kg": ["kg", "kg_ego1", "kg_ego2"],
         "scene_j716": ["scene_j716_3rd", "scene_j716_ego1", "scene_j716_ego2"],
@@ -209,7 +195,7 @@ def test_a_scene_of_point_odyssey_is_held_out_with_all_cameras_and_renderings(pr
         assert not train & validation
 
 
-def test_sequences_come_in_a_random_order_folder_by_folder(prepare):
+def test_sequences_come_in_a_random_order_folder_by_folder():
     names = [f"{category}/{i}" for category in ("apple", "ball", "car", "donut") for i in range(5)]
     parts = prepare.divide_sequences(names, 0.2, 0)
     train, validation = parts["train"], parts["validation"]
@@ -224,16 +210,16 @@ def test_sequences_come_in_a_random_order_folder_by_folder(prepare):
     assert prepare.divide_sequences(names, 0.2, 1) != parts
 
 
-def test_sequences_can_be_chosen_by_pattern(prepare, tmp_path, capsys):
+def test_sequences_can_be_chosen_by_pattern(tmp_path, capsys):
     root = write_tum(tmp_path / "tum", ["walking_xyz", "walking_rpy", "sitting_xyz"])
-    run(prepare, "tum", "--root", root, "--output", tmp_path / "out", "--sequences", "*walking*", "--workers", 0)
+    run("tum", "--root", root, "--output", tmp_path / "out", "--sequences", "*walking*", "--workers", 0)
     assert len(rows(tmp_path / "out")) == 2
-    said = refusal(prepare, capsys, "tum", "--root", root, "--output", tmp_path / "other", "--sequences", "running")
+    said = refusal(capsys, "tum", "--root", root, "--output", tmp_path / "other", "--sequences", "running")
     assert "has no sequence 'running'; it has 3, for example" in said
     assert not (tmp_path / "other").exists()
 
 
-def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepare, tmp_path, capsys):
+def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(tmp_path, capsys):
     root = write_tum(tmp_path / "tum", ["a", "b", "c"], count=3)
     paths = {name: root / f"rgbd_dataset_freiburg3_{name}" for name in "abc"}
     broken = sorted((paths["a"] / "rgb").iterdir())[1]
@@ -241,7 +227,7 @@ def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepar
     for depth in (paths["b"] / "depth").iterdir():
         Image.fromarray(np.zeros((480, 640), np.uint16)).save(depth)
     (paths["c"] / "groundtruth.txt").write_text("nothing\n")
-    run(prepare, "tum", "--root", root, "--output", tmp_path / "out", "--workers", 0)
+    run("tum", "--root", root, "--output", tmp_path / "out", "--workers", 0)
     said = capsys.readouterr().out
     assert "train: 1 clip, 2 frames, 1 Parquet file." in said
     listed = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
@@ -255,28 +241,28 @@ def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepar
         assert f"1 {kind}" in said
 
 
-def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, capsys):
+def test_a_source_of_which_nothing_can_be_used_is_refused(tmp_path, capsys):
     root = write_capture(tmp_path / "capture", 4, val=())
     for image in (root / "rgb" / "1x").iterdir():
         image.write_bytes(image.read_bytes()[:-300])
-    said = refusal(prepare, capsys, "capture", "--root", root, "--output", tmp_path / "out")
+    said = refusal(capsys, "capture", "--root", root, "--output", tmp_path / "out")
     assert "No clip of capture could be written" in said
     assert "000000.png" in said
 
 
-def test_a_folder_of_clips_is_not_gone_on_with_from_another_root(prepare, tmp_path, capsys):
+def test_a_folder_of_clips_is_not_gone_on_with_from_another_root(tmp_path, capsys):
     """Whose captures may well have the same names."""
     roots = [write_capture(tmp_path / place / "scene", 4, val=()) for place in ("here", "there")]
     out = tmp_path / "out"
-    run(prepare, "capture", "--root", roots[0], "--output", out, "--workers", 0)
-    said = refusal(prepare, capsys, "capture", "--root", roots[1], "--output", out, "--workers", 0)
+    run("capture", "--root", roots[0], "--output", out, "--workers", 0)
+    said = refusal(capsys, "capture", "--root", roots[1], "--output", out, "--workers", 0)
     assert "was begun with --root" in said
     assert str(tmp_path) not in (out / "README.md").read_text()  # which may be published
 
 
-def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, capsys):
+def test_a_data_set_that_is_missing_is_said_where_to_find(tmp_path, capsys):
     for name, layout in DATASETS.items():
-        said = refusal(prepare, capsys, name, "--root", tmp_path / "absent", "--output", tmp_path / "out")
+        said = refusal(capsys, name, "--root", tmp_path / "absent", "--output", tmp_path / "out")
         assert " ".join(layout.published.split()) in said
         assert " ".join(layout.looks.split()) in said
     assert not (tmp_path / "out").exists()
@@ -301,15 +287,15 @@ def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, cap
         (("synthetic", "--frames-per-clip", 100_000), "got 1 of 100,000 frames of 224 x 168: lower one of them"),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_sentence(prepare, tmp_path, capsys, arguments, words):
+def test_a_wrong_option_is_refused_in_one_sentence(tmp_path, capsys, arguments, words):
     root = write_capture(tmp_path / "capture", 2, val=())
     arguments = [str(argument).replace("{root}", str(root)) for argument in arguments]
-    assert words in refusal(prepare, capsys, *arguments, "--output", tmp_path / "out")
+    assert words in refusal(capsys, *arguments, "--output", tmp_path / "out")
 
 
-def test_synthetic_scenes_become_clips(prepare, tmp_path):
+def test_synthetic_scenes_become_clips(tmp_path):
     options = ["synthetic", "--num-clips", 10, "--frames-per-clip", 2, "--width", 28, "--height", 14, "--workers", 0]
-    run(prepare, *options, "--validation-share", 0.2, "--output", tmp_path / "out")
+    run(*options, "--validation-share", 0.2, "--output", tmp_path / "out")
     train, validation = rows(tmp_path / "out"), rows(tmp_path / "out", "validation")
     assert (len(train), len(validation)) == (8, 2)
     frames = decode_frames(train[0], [0, 1])
@@ -318,9 +304,9 @@ def test_synthetic_scenes_become_clips(prepare, tmp_path):
     assert (frames.depth > 0).all()
 
 
-def test_a_real_sequence_is_converted_with_its_depth_exact(prepare, shared, tmp_path):
+def test_a_real_sequence_is_converted_with_its_depth_exact(shared, tmp_path):
     root = shared / "data" / "tum-walking-halfsphere"
-    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--stride", 15, "--workers", 0)
+    run("capture", "--root", root, "--output", tmp_path / "out", "--stride", 15, "--workers", 0)
     (row,) = rows(tmp_path / "out")
     clip = decode_frames(row, range(row["num_frames"]))
     frames = as_pinhole(read_capture(root))

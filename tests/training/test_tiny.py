@@ -18,7 +18,7 @@ from finetuning.reports import held_out_clips
 from finetuning.tiny_card import Stage, clips_of_card, tiny_card
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file
-from small_training import NETWORK, history, small_network, train, write_options
+from small_training import CONSTANT, NETWORK, history, small_network, train, write_options
 from transformers import AutoImageProcessor, AutoModel
 
 from page4d_hf import Page4DConfig, cli
@@ -30,7 +30,6 @@ from page4d_hf.weights import shipped
 from page4d_hf.weights.identity import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
-CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}
 SCENES = {"bodies": [2, 3], "still_share": 0.0}
 
 

@@ -354,9 +354,9 @@ class Finetuning:
         for batch, loss in zip(batches, losses, strict=True):
             if not torch.isfinite(loss):
                 clips += self._spoiling(batch) or batch["clip_ids"]
-        everyone = [clip for some in gather_object([clips]) for clip in some]
+        everyone: list[str] = gather_object(clips)
         if not everyone:  # each loss by itself is finite, and their gradients are not
-            everyone = [c for some in gather_object([[c for b in batches for c in b["clip_ids"]]]) for c in some]
+            everyone = gather_object([clip for batch in batches for clip in batch["clip_ids"]])
         folder = self.options.output
         raise TrainingError(
             f"Step {self.step + 1} was not made, because its {what}. Clips: {'; '.join(everyone)}. "

@@ -9,7 +9,7 @@ instead, with a prior around the network's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,8 @@ def focal_length(
     for step in (FOCAL_STEP, FOCAL_STEP / 3, FOCAL_STEP / 9):
         while True:
             best = min(scores, key=scores.__getitem__)
-            untried = [x for x in (best - step, best + step) if abs(x) < FOCAL_RANGE and not _near(x, scores)]
+            around = (x for x in (best - step, best + step) if abs(x) < FOCAL_RANGE)
+            untried = [x for x in around if all(abs(x - tried) >= 1e-6 for tried in scores)]
             if not untried:
                 break
             scores |= {x: score(x) for x in untried}
@@ -199,10 +200,6 @@ def _lowest(scores: dict[float, float]) -> float:
     curvature, slope, _ = np.polyfit(near - near[1], [scores[x] for x in near], 2)
     offset = -slope / (2 * curvature) if curvature > 0 else 0.0
     return float(np.clip(near[1] + offset, near[0], near[2]))
-
-
-def _near(value: float, others: Iterable[float]) -> bool:
-    return any(abs(value - other) < 1e-6 for other in others)
 
 
 def without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
@@ -270,7 +267,8 @@ def adjust_once(
     radial = None if start.radial is None else float(model.cameras[1].params[3])
     if hold_poses:
         return replace(start, points=points, radial=radial)
-    return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used, radial=radial)
+    extrinsics, points = _in_scale_of(start, extrinsics, points, used, first)
+    return replace(start, extrinsics=extrinsics, points=points, radial=radial)
 
 
 def _model(
@@ -280,7 +278,7 @@ def _model(
     import pycolmap
 
     model = pycolmap.Reconstruction()
-    model.add_camera_with_trivial_rig(colmap_camera(start, image_size))
+    model.add_camera_with_trivial_rig(colmap_camera(start.focal, image_size, start.radial))
     place = np.zeros(len(tracks.track), np.int64)  # of each observation among those of its frame
     for frame, rows in enumerate(tracks.rows_of_frames(len(adjusted))):
         if not adjusted[frame]:
@@ -305,19 +303,19 @@ def _model(
     return model, ids
 
 
-def colmap_camera(solution: Adjusted, image_size: tuple[int, int]) -> pycolmap.Camera:
+def colmap_camera(focal: float, image_size: tuple[int, int], radial: float | None = None) -> pycolmap.Camera:
     """COLMAP's camera that all frames share."""
     import pycolmap
 
     height, width = image_size
-    params = [solution.focal, *_center(image_size), *([] if solution.radial is None else [solution.radial])]
-    name = "SIMPLE_PINHOLE" if solution.radial is None else "SIMPLE_RADIAL"
+    name, distortion = ("SIMPLE_PINHOLE", []) if radial is None else ("SIMPLE_RADIAL", [radial])
+    params = [focal, *_center(image_size), *distortion]
     return pycolmap.Camera(model=name, width=width, height=height, params=params, camera_id=1)
 
 
 def _in_scale_of(
     start: Adjusted, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any], used: npt.NDArray[Any], first: int
-) -> tuple[npt.NDArray[Any], float, npt.NDArray[Any]]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Undo the drift of scale, which nothing fixes, about the centre of the first camera."""
     center = camera_centers(extrinsics[first])
     before = np.median(np.linalg.norm(start.points[used] - center, axis=1))
@@ -325,7 +323,7 @@ def _in_scale_of(
     scale = before / after if after > 0 and np.isfinite(after) and np.isfinite(before) else 1.0
     points = center + scale * (points - center)
     centers = center + scale * (camera_centers(extrinsics) - center)
-    return extrinsics_at(extrinsics[:, :, :3], centers), start.focal, points
+    return extrinsics_at(extrinsics[:, :, :3], centers), points
 
 
 def _center(image_size: tuple[int, int]) -> npt.NDArray[Any]:

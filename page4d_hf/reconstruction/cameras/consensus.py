@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..tracks import REFERENCE_WIDTH, Tracks
+from .bundle_adjustment import colmap_camera
 
 if TYPE_CHECKING:
     import pycolmap
@@ -38,15 +39,11 @@ def two_views(
     """
     import pycolmap
 
-    height, width = image_size
-    camera = pycolmap.Camera(
-        model="SIMPLE_PINHOLE", width=width, height=height, params=[focal, width / 2, height / 2], camera_id=1
-    )
     options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.max_error = tolerance * width / REFERENCE_WIDTH
+    options.ransac.max_error = tolerance * image_size[1] / REFERENCE_WIDTH
     options.ransac.random_seed = 0
     options.detect_watermark = False
-    return camera, options
+    return colmap_camera(focal, image_size), options
 
 
 def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> Consensus:
@@ -91,10 +88,8 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
 def _displacement(tracks: Tracks) -> float:
     if not len(tracks):
         return 0.0
-    first = np.full((len(tracks), 2), np.nan)
-    order = np.argsort(tracks.track, kind="stable")[::-1]
-    first[tracks.track[order]] = tracks.xy[order]  # what is written last is first in time
-    reach = np.zeros(len(tracks))
-    np.maximum.at(reach, tracks.track, np.linalg.norm(tracks.xy - first[tracks.track], axis=1))
+    _, first = np.unique(tracks.track, return_index=True)  # observations come in the order of frames
+    xy, reach = tracks.xy.astype(np.float64), np.zeros(len(tracks))
+    np.maximum.at(reach, tracks.track, np.linalg.norm(xy - xy[first][tracks.track], axis=1))
     lengths = tracks.lengths()
     return float(np.median(reach[lengths >= np.median(lengths)]))

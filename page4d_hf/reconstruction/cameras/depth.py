@@ -107,11 +107,6 @@ def _held_out_errors(
     return {name: float(np.concatenate(each).mean()) for name, each in off.items() if each}
 
 
-def _field(xy: np.ndarray, ratios: np.ndarray, middle: float, image_size: tuple[int, int]) -> np.ndarray:
-    kept = np.abs(ratios - middle) < np.log(LARGEST_FACTOR)
-    return _smoothed(xy[kept], ratios[kept] - middle, image_size)
-
-
 def _cells(xy: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Row and column in the grid of a field."""
     cell = image_size[1] / GRID_WIDTH
@@ -123,13 +118,14 @@ def _grid_height(image_size: tuple[int, int]) -> int:
     return max(1, round(image_size[0] * GRID_WIDTH / image_size[1]))
 
 
-def _smoothed(xy: np.ndarray, values: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Values at points, smoothed over a grid of the image; towards 0 where there are none."""
+def _field(xy: np.ndarray, ratios: np.ndarray, middle: float, image_size: tuple[int, int]) -> np.ndarray:
+    """Ratios at points, less the middle, smoothed over a grid of the image; towards 0 where there are none."""
+    kept = np.abs(ratios - middle) < np.log(LARGEST_FACTOR)
     shape = _grid_height(image_size), GRID_WIDTH
-    row, column = _cells(xy, image_size)
+    cells = _cells(xy[kept], image_size)
     total, weight = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, (row, column), values)
-    np.add.at(weight, (row, column), 1.0)
+    np.add.at(total, cells, ratios[kept] - middle)
+    np.add.at(weight, cells, 1.0)
     sigma = SMOOTHING * GRID_WIDTH
     scale = 2 * np.pi * sigma**2  # so that a point at no distance weighs 1
     total, weight = (gaussian_filter(each, sigma, mode="constant") * scale for each in (total, weight))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import pdist
 
 from ...captures.files import readable
 from ...captures.layouts.colmap import FILES, find_model, read_model_cameras
@@ -18,6 +19,7 @@ from ...errors import Page4DError
 from ...frames import Frames, natural_key
 from ...geometry import camera_centers
 from ...scene.folder import read_scene
+from ...utils.evenly import evenly
 from ..lenses import COEFFICIENTS, LEAST_BEND, Lenses
 from ..tracks import REFERENCE_WIDTH, Tracks
 
@@ -233,13 +235,11 @@ def _of_trajectory(path: Path) -> CameraFile:
 # Matching
 
 
-def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras | None:
+def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras:
     """Match known cameras to frames: poses of `cameras`, and intrinsics of `intrinsics` or else of `cameras`.
 
     Where lenses distort, intrinsics are those of the undistorted frames.
     """
-    if cameras is None and intrinsics is None:
-        return None
     cameras, intrinsics = (None if file is None else file.of(frames) for file in (cameras, intrinsics))
     known = KnownCameras()
     file = intrinsics or cameras
@@ -280,12 +280,11 @@ def _intrinsics_of(lens: CameraFile, frames: Frames) -> KnownCameras:
                 f"The principal point of {lens.path}, ({center[0]:g}, {center[1]:g}), is outside of frame "
                 f"{frames.names[place]}, which is {width}x{height}; give intrinsics in pixels of the frames."
             )
-    if lens.distortion is None or lens.fisheye is None:
-        return KnownCameras(intrinsics=matrices)
-    lenses = Lenses(matrices, lens.distortion[rows], lens.fisheye[rows], frames.sizes, lens.path)
-    if lenses.bend < LEAST_BEND:
-        return KnownCameras(intrinsics=matrices)
-    return KnownCameras(intrinsics=lenses.pinholes, lenses=lenses)
+    if lens.distortion is not None and lens.fisheye is not None:
+        lenses = Lenses(matrices, lens.distortion[rows], lens.fisheye[rows], frames.sizes, lens.path)
+        if lenses.bend >= LEAST_BEND:
+            return KnownCameras(intrinsics=lenses.pinholes, lenses=lenses)
+    return KnownCameras(intrinsics=matrices)
 
 
 def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
@@ -419,19 +418,14 @@ def _matches(
 
 def _read_as(extrinsics: FloatArray, written: Convention, meant: Convention) -> FloatArray:
     """Extrinsics, read in one convention from a file, as they would be in another."""
-
-    def turned(matrices: FloatArray, convention: Convention, *, back: bool) -> FloatArray:
-        direction, axes = convention
-        if axes == "OpenGL" and (direction == "world-to-camera" or back):
-            matrices = _FLIP @ matrices
-        elif axes == "OpenGL":
-            matrices = matrices @ _FLIP
-        return np.linalg.inv(matrices) if direction == "camera-to-world" else matrices
-
-    square = np.zeros((len(extrinsics), 4, 4))
-    square[:, :3], square[:, 3, 3] = extrinsics, 1
-    stored = turned(square, written, back=True)
-    return turned(stored, meant, back=False)[:, :3]
+    turned = np.insert(extrinsics, 3, (0, 0, 0, 1), axis=1)  # [S, 4, 4]
+    if written[1] == "OpenGL":
+        turned = _FLIP @ turned
+    if written[0] != meant[0]:
+        turned = np.linalg.inv(turned)
+    if meant[1] == "OpenGL":
+        turned = _FLIP @ turned
+    return turned[:, :3]
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -452,20 +446,14 @@ def _off_epipolar(one: FloatArray, other: FloatArray, start: FloatArray, end: Fl
 
 
 def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: FloatArray) -> tuple[list[np.ndarray], str]:
-    """The network's depth in the scale that carries the path of its cameras `(S, 3, 4)` to that of known ones, and a
-    sentence."""
-    scale = _scale_of_paths(extrinsics, known)
-    if scale is None:
-        return depth, "Depth has the network's scale, as the cameras do not move."
-    return [(scale * each).astype(np.float32) for each in depth], "The length of the camera's path scales depth."
+    """The network's depth in the scale of known cameras `(S, 3, 4)`, and a sentence.
 
-
-def _scale_of_paths(extrinsics: FloatArray, known: FloatArray) -> float | None:
-    """Scale from cameras `(S, 3, 4)` to known ones: the median ratio of distances between them; None if they stand."""
-    chosen = np.linspace(0, len(known) - 1, min(len(known), MOST_COMPARED)).round().astype(int)
-    ours, theirs = (
-        np.linalg.norm(centers[:, None] - centers[None], axis=-1)[np.triu_indices(len(chosen), 1)]
-        for centers in (camera_centers(e[chosen]) for e in (extrinsics, known))
-    )
+    It is the median ratio of distances between them and between the network's.
+    """
+    chosen = evenly(len(known), MOST_COMPARED)
+    ours, theirs = (pdist(camera_centers(each[chosen])) for each in (extrinsics, known))
     moves = (theirs > LEAST_PATH * theirs.max(initial=0)) & (ours > LEAST_PATH * ours.max(initial=0))
-    return float(np.median(theirs[moves] / ours[moves])) if moves.any() else None
+    if not moves.any():
+        return depth, "Depth has the network's scale, as the cameras do not move."
+    scale = float(np.median(theirs[moves] / ours[moves]))
+    return [(scale * each).astype(np.float32) for each in depth], "The length of the camera's path scales depth."

@@ -171,7 +171,7 @@ def _with_lost_ones_located(tracks: Tracks, solution: Adjusted, size: tuple[int,
         return solution
     extrinsics = np.where(lost[:, None, None], np.nan, solution.extrinsics)
     points = np.where(solution.used[:, None], solution.points, np.nan)
-    locate_by_points(extrinsics, points, tracks, colmap_camera(solution, size))
+    locate_by_points(extrinsics, points, tracks, colmap_camera(solution.focal, size, solution.radial))
     # The first camera is the world's, also where it was lost.
     change = _from_camera_to_camera(extrinsics[0], solution.extrinsics[0])
     moved = replace(
@@ -183,12 +183,8 @@ def _with_lost_ones_located(tracks: Tracks, solution: Adjusted, size: tuple[int,
 
 def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
     """Parts in the world of the first, each carried to the last by the points and cameras that they share."""
-    extrinsics, points, used = (
-        start.extrinsics.copy(),
-        np.full(start.points.shape, np.nan),
-        np.zeros(len(start.used), bool),
-    )
-    reached = 0
+    extrinsics, points = start.extrinsics.copy(), np.full(start.points.shape, np.nan)
+    used, reached = np.zeros(len(start.used), bool), 0
     for span, part in parts:
         if reached:
             change = _onto(span, part, reached, Adjusted(extrinsics, start.focal, points, used))

@@ -200,8 +200,8 @@ def _refined(clip: _Clip) -> Refinement:
     if outcome == "refined" and clip.may_relink:
         clip, best = _relinked(clip, best)
         best = _with_unseen_between(clip, best)
-    poor = _poor(best.inlier_share) if best.inlier_share < POOR_SHARE else ""
-    return _with_corrected_depth(clip, best, outcome, " ".join(filter(None, (note, poor, _unseen(clip, best)))))
+    told = filter(None, (note, _poor(best), _unseen(clip, best)))
+    return _with_corrected_depth(clip, best, outcome, " ".join(told))
 
 
 def _relinked(clip: _Clip, best: _Scored) -> tuple[_Clip, _Scored]:
@@ -274,15 +274,13 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
     lifted = _lifted(clip.seen, tracks, poses, start.focal, depth, size)
     near = np.where(_parallax(tracks, free)[:, None] > LEAST_PARALLAX, free.points, lifted)
     start = triangulated(tracks, replace(start, points=near), size)
-    candidates = clip.adjusted(replace(start, used=np.ones(len(tracks), bool)), agrees, hold_poses=True)
+    candidates = clip.adjusted(replace(start, used=np.ones(len(tracks), bool)), agrees)
     best = max(candidates, key=lambda candidate: candidate.inlier_share) if candidates else clip.scored(start)
     told = best.solution.used & (_parallax(tracks, best.solution) > LEAST_PARALLAX)
     if told.sum() < FEWEST_TRACKS:
         return taken(best, "they move too little for tracks to tell it")
     best = replace(best, solution=replace(best.solution, used=told))
-    return _with_corrected_depth(
-        clip, best, "known", _poor(best.inlier_share) if best.inlier_share < POOR_SHARE else ""
-    )
+    return _with_corrected_depth(clip, best, "known", _poor(best))
 
 
 @dataclass(frozen=True)
@@ -322,7 +320,12 @@ class _Clip:
     def scored(self, solution: Adjusted) -> _Scored:
         return _scored(self.tracks, solution, self.size)
 
-    def adjusted(self, start: Adjusted, agrees: np.ndarray, *, hold_poses: bool = False) -> list[_Scored]:
+    def adjust(self, start: Adjusted, *, in_parts: bool = True) -> _Scored:
+        """Cameras adjusted from a start, of which what is known is held."""
+        holds = {"hold_focal": self.hold_focal, "hold_poses": self.known.extrinsics is not None}
+        return self.scored(adjust_clip(self.tracks, start, self.size, **holds, in_parts=in_parts))
+
+    def adjusted(self, start: Adjusted, agrees: np.ndarray) -> list[_Scored]:
         """Adjustments from a start for each belief of what stands still: the tracks that pairs of frames agree on
         (`agrees` [T] bool), and those of them that the motion mask does not say move."""
         beliefs = [agrees]
@@ -334,10 +337,7 @@ class _Clip:
             self.progress("adjustment", number, len(beliefs))
             candidate = replace(start, used=start.used & belief)
             if candidate.used.sum() >= FEWEST_TRACKS:
-                solution = adjust_clip(
-                    self.tracks, candidate, self.size, hold_focal=self.hold_focal, hold_poses=hold_poses
-                )
-                found.append(self.scored(solution))
+                found.append(self.adjust(candidate))
         self.progress("adjustment", len(beliefs), len(beliefs))
         return found
 
@@ -364,8 +364,8 @@ def _kept(clip: _Clip, why: str) -> Refinement:
     """The network's cameras."""
     before = clip.before
     note = str(not_refined(why)["note"])
-    if len(clip.tracks) >= FEWEST_TRACKS and before.inlier_share < POOR_SHARE:
-        note += " " + _poor(before.inlier_share)
+    if len(clip.tracks) >= FEWEST_TRACKS:
+        note = f"{note} {_poor(before)}".strip()
     nothing = np.zeros(len(clip.tracks), bool)
     return clip.result(replace(before, solution=replace(before.solution, used=nothing)), "kept", note)
 
@@ -377,9 +377,7 @@ def _mapped(clip: _Clip, agrees: np.ndarray) -> list[_Scored]:
     mapped = map_tracks(
         clip.tracks, replace(start, used=start.used & agrees), depth, clip.size, hold_focal=clip.hold_focal
     )
-    if mapped is None or mapped.used.sum() < FEWEST_TRACKS:
-        return []
-    return [clip.scored(adjust_clip(clip.tracks, mapped, clip.size, hold_focal=clip.hold_focal))]
+    return [] if mapped is None or mapped.used.sum() < FEWEST_TRACKS else [clip.adjust(mapped)]
 
 
 def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
@@ -405,13 +403,8 @@ def _with_distortion(clip: _Clip, best: _Scored, outcome: str, note: str) -> Ref
     unbent = clip.result(best, outcome, note)
     if outcome not in ("refined", "known"):
         return unbent
-    start, hold_poses = replace(best.solution, radial=0.0), clip.known.extrinsics is not None
     try:
-        bent = clip.scored(
-            adjust_clip(
-                clip.tracks, start, clip.size, hold_focal=clip.hold_focal, hold_poses=hold_poses, in_parts=False
-            )
-        )
+        bent = clip.adjust(replace(best.solution, radial=0.0), in_parts=False)
     except ValueError:  # a distortion that cannot be undone
         return unbent
     rows = (best.solution.used | bent.solution.used)[clip.tracks.track]
@@ -508,9 +501,12 @@ def _lifted(
     return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], points - pose[:, :, 3]))
 
 
-def _poor(inlier_share: float) -> str:
+def _poor(best: _Scored) -> str:
+    """A sentence on cameras that explain too little, if they do."""
+    if best.inlier_share >= POOR_SHARE:
+        return ""
     return (
-        f"Cameras disagree with {1 - inlier_share:.0%} of the matches between frames, by over a pixel in an image "
+        f"Cameras disagree with {1 - best.inlier_share:.0%} of the matches between frames, by over a pixel in an image "
         f"{REFERENCE_WIDTH} wide: much of the clip moves, or the cameras are wrong."
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clip_folders import noise_clip
 from scipy.spatial.transform import Rotation
 from torchvision.transforms.v2 import functional as tvF
 
@@ -56,29 +57,19 @@ def plane_depth(intrinsics: np.ndarray, extrinsics: np.ndarray, size: tuple[int,
 def clip_of_plane(count: int = 4, **changes: Any) -> ClipFrames:
     intrinsics, extrinsics = cameras(count)
     draws = generator(1)
-    values: dict[str, Any] = {
+    values = {
         "images": draws.integers(0, 256, (count, *SIZE, 3), np.uint8),
         "depth": plane_depth(intrinsics, extrinsics, SIZE).astype(np.float32),
         "motion_mask": draws.random((count, *SIZE)) < 0.3,
         "intrinsics": intrinsics,
         "extrinsics": extrinsics,
-        "timestamps": np.arange(count, dtype=np.float64),
-        "source": "test",
-        "clip_id": "test/plane/0000",
-        "frame_ids": [f"{i:03d}" for i in range(count)],
-        "metric": False,
     }
-    return ClipFrames(**{**values, **changes})
+    return noise_clip("test/plane/0000", count, **{**values, **changes})
 
 
 def augmented(clip: ClipFrames, size: tuple[int, int] = (56, 84), seed: int = 0, **options: Any) -> AugmentedClip:
     options.setdefault("config", GEOMETRY_ALONE)
     return augment_clip(clip, size, options.pop("config"), generator(seed), depth_percentile=100, **options)
-
-
-def present(values: np.ndarray | None) -> np.ndarray:
-    assert values is not None
-    return values
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -99,7 +90,7 @@ def test_a_point_keeps_to_its_pixel_in_every_frame(size: tuple[int, int], seed: 
     clip = clip_of_plane(3, images=images, intrinsics=intrinsics, extrinsics=extrinsics)
     sample = augmented(clip, size, seed)
     v, u = np.mgrid[: size[0], : size[1]] + 0.5
-    for image, k, e in zip(sample.images, present(sample.intrinsics), present(sample.extrinsics), strict=True):
+    for image, k, e in zip(sample.images, sample.intrinsics, sample.extrinsics, strict=True):
         expected = project_points(*map(torch.from_numpy, (point, e, k)))[0][0].numpy()
         weights = image[0].numpy().astype(np.float64)
         seen = np.array([(weights * u).sum(), (weights * v).sum()]) / weights.sum()
@@ -111,7 +102,7 @@ def test_a_point_keeps_to_its_pixel_in_every_frame(size: tuple[int, int], seed: 
 @pytest.mark.parametrize("seed", range(3))
 def test_depth_cameras_and_points_stay_consistent(size: tuple[int, int], seed: int) -> None:
     sample = augmented(clip_of_plane(), size, seed)
-    depth, intrinsics, extrinsics = map(present, (sample.depth, sample.intrinsics, sample.extrinsics))
+    depth, intrinsics, extrinsics = sample.depth, sample.intrinsics, sample.extrinsics
     exact = plane_depth(intrinsics, extrinsics, size)
     # Depth is that of a pixel of the file whose centre is up to half of such a pixel away along each axis.
     zoom = intrinsics[0, 0, 0] / 120
@@ -136,12 +127,12 @@ def test_depth_cameras_and_points_stay_consistent(size: tuple[int, int], seed: i
 def test_the_principal_point_becomes_the_centre_as_the_pose_encoding_wants_it() -> None:
     for seed in range(5):
         sample = augmented(clip_of_plane(), (56, 84), seed)
-        centres = present(sample.intrinsics)[:, :2, 2]
+        centres = sample.intrinsics[:, :2, 2]
         np.testing.assert_allclose(centres, np.tile([42.0, 28.0], (4, 1)), rtol=0, atol=1e-9)
 
 
 def test_all_frames_are_enlarged_alike() -> None:
-    intrinsics = present(augmented(clip_of_plane()).intrinsics)
+    intrinsics = augmented(clip_of_plane()).intrinsics
     np.testing.assert_array_equal(intrinsics[:, 0, 0], intrinsics[:1, 0, 0].repeat(4))
     np.testing.assert_allclose(intrinsics[:, 1, 1] / intrinsics[:, 0, 0], 126 / 120)
 
@@ -152,7 +143,7 @@ def test_crops_stay_inside_the_image_and_take_what_the_scale_says() -> None:
     reach = np.minimum(clip.intrinsics[0, :2, 2], np.array(SIZE[::-1]) - clip.intrinsics[0, :2, 2])  # type: ignore[index]
     shares = []
     for seed in range(400):
-        zoom = present(augmented(clip, (8, 8), seed).intrinsics)[0, 0, 0] / 120
+        zoom = augmented(clip, (8, 8), seed).intrinsics[0, 0, 0] / 120
         shares.append(8 / zoom / (2 * reach.min()))  # a square is bound by the shorter side
     assert 0.8 <= min(shares) < 0.82
     assert max(shares) == pytest.approx(1)
@@ -173,8 +164,8 @@ def test_without_augmentation_a_crop_of_the_same_shape_is_the_image_itself() -> 
 def test_depth_and_masks_are_never_mixed_across_an_edge() -> None:
     depth = np.where(generator(3).random((4, *SIZE)) < 0.5, 1, 9).astype(np.float32)
     sample = augmented(clip_of_plane(depth=depth, motion_mask=depth > 5))
-    assert set(np.unique(present(sample.depth))) == {1, 9}
-    np.testing.assert_array_equal(present(sample.motion_mask), present(sample.depth) > 5)
+    assert set(np.unique(sample.depth)) == {1, 9}
+    np.testing.assert_array_equal(sample.motion_mask, sample.depth > 5)
 
 
 def test_images_are_antialiased() -> None:
@@ -190,7 +181,7 @@ def test_reversal_turns_the_order_of_everything() -> None:
     forwards = augmented(clip)
     settings = AugmentationConfig(reverse_probability=1, jitter_probability=0, grey_probability=0)
     backwards = augmented(clip, config=settings)
-    assert backwards.frame_ids == ["003", "002", "001", "000"]
+    assert backwards.frame_ids == ["3", "2", "1", "0"]
     assert torch.equal(backwards.images, forwards.images.flip(0))
     for name in ("depth", "motion_mask", "intrinsics", "extrinsics"):
         np.testing.assert_array_equal(getattr(backwards, name), getattr(forwards, name)[::-1])
@@ -209,7 +200,7 @@ def test_a_clip_without_labels_is_cropped_around_its_centre() -> None:
 def test_a_principal_point_at_the_side_of_the_image_is_named() -> None:
     intrinsics, _ = cameras(4)
     intrinsics[2, 0, 2] = 139
-    with pytest.raises(ClipError, match=r"principal point \(139.0, .*\) of frame 002 of clip test/plane/0000"):
+    with pytest.raises(ClipError, match=r"principal point \(139.0, .*\) of frame 2 of clip test/plane/0000"):
         augmented(clip_of_plane(intrinsics=intrinsics))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -16,31 +15,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clip_folders import write_shards
+from file_limits import largest_file
 from PIL import Image
 from stored_frames import stored_capture
 
 from page4d_hf.clips import clip_features, decode_frames, load_clips
-from page4d_hf.clips.encoding import encode_clip, encode_image, plan_clips
+from page4d_hf.clips.encoding import EncodedClip, encode_clip, encode_image, plan_clips
 from page4d_hf.clips.writing import ClipWriter
 from page4d_hf.errors import ClipError
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    capture = stored_capture(tmp_path_factory.mktemp("capture"), 12)
-    plans, _ = plan_clips(capture, "test", frames_per_clip=3)
-    encoded = [encode_clip(plan).row for plan in plans]
-    return [row for row in encoded if row is not None]
+    """Four clips."""
+    plans, _ = plan_clips(stored_capture(tmp_path_factory.mktemp("capture"), 12), "test", frames_per_clip=3)
+    return [encode_clip(plan).row for plan in plans]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of four clips in several shards."""
+def folder(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of them in several shards."""
     output = tmp_path_factory.mktemp("clips") / "out"
-    plans, _ = plan_clips(stored_capture(tmp_path_factory.mktemp("capture"), 12), "test", frames_per_clip=3)
     with ClipWriter(output, options={}, sequences={"train": ["noise"]}, seed=0, max_shard_bytes=20_000) as writer:
-        for plan in plans:
-            writer.add("train", encode_clip(plan))
+        for row in rows:
+            writer.add("train", EncodedClip(row["clip_id"], row))
         writer.finish("Clips")
     return output
 
@@ -122,13 +120,9 @@ def test_clips_that_have_not_changed_are_copied_once(tmp_path, rows, datasets_ca
 
 def test_a_full_disk_under_the_copy_is_told_with_what_to_do(tmp_path, rows):
     folder = write_shards(tmp_path / "clips", [rows[:2]])
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(ClipError, match="cannot be copied to the cache of datasets: File too large; make room"):
-            load_clips(folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = "cannot be copied to the cache of datasets: File too large; make room"
+    with largest_file(1000), pytest.raises(ClipError, match=message):
+        load_clips(folder)
     assert len(load_clips(folder)) == 2
 
 

@@ -115,7 +115,6 @@ def test_clips_that_are_too_short_are_not_drawn_and_the_others_equally_often() -
 
 def test_clips_that_are_too_short_for_some_samples_are_counted() -> None:
     config, table = source([3, 20, 3, 30])
-    assert table is not None
     assert shorter_clips(config, table, 3) is None
     told = shorter_clips(config, table, 20)
     assert told == "2 clips have fewer than 20 frames, of the 4 of films: samples of more frames come from the others."

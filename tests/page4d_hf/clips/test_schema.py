@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from clip_folders import noise_clip
 
-from page4d_hf.clips import ClipFrames, clip_features
-from page4d_hf.clips.schema import COLUMNS, camera_defect
+from page4d_hf.clips.schema import camera_defect
 from page4d_hf.errors import ClipError
 
 INTRINSICS = np.array([[50.0, 0, 16], [0, 50, 12], [0, 0, 1]])
 
 
-def clip(**others: Any) -> ClipFrames:
-    fields: dict[str, Any] = {
-        "images": np.zeros((2, 24, 32, 3), np.uint8),
-        "depth": np.ones((2, 24, 32), np.float32),
-        "motion_mask": np.zeros((2, 24, 32), bool),
-        "intrinsics": np.tile(INTRINSICS, (2, 1, 1)),
-        "extrinsics": np.tile(np.eye(4)[:3], (2, 1, 1)),
-        "timestamps": np.arange(2.0),
-        "source": "test",
-        "clip_id": "test/0",
-        "frame_ids": ["a", "b"],
-        "metric": True,
-    }
-    return ClipFrames(**{**fields, **others})
-
-
-def test_every_column_is_described():
-    assert list(COLUMNS) == list(clip_features())
-
-
 def test_a_clip_may_lack_depth_masks_and_cameras():
-    assert len(clip(depth=None, motion_mask=None, intrinsics=None, extrinsics=None)) == 2
+    assert len(noise_clip("bare", 2, depth=None, motion_mask=None, intrinsics=None, extrinsics=None)) == 2
 
 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("images", np.zeros((0, 24, 32, 3), np.uint8), r"\(S, H, W, 3\)"),
-        ("images", np.zeros((2, 24, 32, 3), np.float32), "must be uint8"),
-        ("depth", np.ones((2, 24, 31), np.float32), r"depth of clip test/0 must be float32 of the shape \(2, 24, 32\)"),
-        ("depth", np.ones((2, 24, 32)), "got float64"),
-        ("motion_mask", np.zeros((2, 24, 32), np.uint8), "must be bool"),
+        ("images", np.zeros((0, 30, 40, 3), np.uint8), r"\(S, H, W, 3\)"),
+        ("images", np.zeros((2, 30, 40, 3), np.float32), "must be uint8"),
+        ("depth", np.ones((2, 30, 39), np.float32), r"depth of clip test/0 must be float32 of the shape \(2, 30, 40\)"),
+        ("depth", np.ones((2, 30, 40)), "got float64"),
+        ("motion_mask", np.zeros((2, 30, 40), np.uint8), "must be bool"),
         ("intrinsics", None, "both intrinsics and extrinsics"),
         ("extrinsics", np.tile(np.eye(4), (2, 1, 1)), r"\(2, 3, 4\)"),
         ("timestamps", np.arange(3.0), r"\(2,\)"),
@@ -54,7 +32,7 @@ def test_a_clip_may_lack_depth_masks_and_cameras():
 )
 def test_a_field_of_another_shape_or_type_is_refused(field, value, words):
     with pytest.raises(ClipError, match=words):
-        clip(**{field: value})
+        noise_clip("test/0", 2, **{field: value})
 
 
 @pytest.mark.parametrize(
@@ -69,8 +47,8 @@ def test_a_field_of_another_shape_or_type_is_refused(field, value, words):
 def test_a_matrix_that_is_no_rotation_is_refused_with_the_frames_name(rotation, words):
     extrinsics = np.tile(np.eye(4)[:3], (2, 1, 1))
     extrinsics[1, :, :3] = rotation
-    with pytest.raises(ClipError, match=f"camera of frame b of clip test/0 .*{words}"):
-        clip(extrinsics=extrinsics)
+    with pytest.raises(ClipError, match=f"camera of frame 1 of clip test/0 .*{words}"):
+        noise_clip("test/0", 2, extrinsics=extrinsics)
 
 
 def test_a_rotation_of_four_digits_is_accepted():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 import pytest
+from file_limits import largest_file
+from folder_contents import contents
 from launching import AS_COMMAND
 from stored_frames import stored_capture
 
@@ -63,10 +64,6 @@ def write(
                 writer.end_sequence(split, name, [Skip("frame", f"test/{name}", "it is dark")])
         writer.finish("Test clips")
     return writer
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def ids(folder: Path, split: str) -> list[str]:
@@ -220,13 +217,9 @@ def test_a_damaged_record_is_named(tmp_path, clips, content):
 
 
 def test_a_shard_beyond_the_limit_of_a_file_s_size_is_told(tmp_path, clips):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    try:
-        with pytest.raises(ClipError, match=r"File too large\): its 0 whole shards are kept\. Make room"):
-            write(tmp_path / "out", clips)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = r"File too large\): its 0 whole shards are kept\. Make room"
+    with largest_file(10_000), pytest.raises(ClipError, match=message):
+        write(tmp_path / "out", clips)
     assert set(contents(tmp_path / "out")) == {RECORD}
 
 

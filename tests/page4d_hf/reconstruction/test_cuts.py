@@ -6,11 +6,12 @@ import functools
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from image_folders import write_images
 from small_networks import save_small_network
 
 from page4d_hf import cli, reconstruct, split_at_cuts
@@ -132,20 +133,16 @@ def test_shots_together_are_the_clip() -> None:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    folder = tmp_path / "film"
-    folder.mkdir()
-    for number, image in enumerate([*_shot("living-room", 0, 3), *_elsewhere(4)]):
-        Image.fromarray(image).save(folder / f"{number}.png")
-    return folder
+    return write_images(tmp_path / "film", [*_shot("living-room", 0, 3), *_elsewhere(4)])
 
 
 @pytest.mark.slow
-def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = save_small_network(tmp_path / "model")
-
+def test_a_reconstruction_is_of_the_longest_shot(
+    film: Path, model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
-        made = reconstruct(film, model, resolution=70, refine="off")
-    whole = reconstruct(read_frames(film), model, resolution=70, refine="off")
+        made = reconstruct(film, model_folder, resolution=70, refine="off")
+    whole = reconstruct(read_frames(film), model_folder, resolution=70, refine="off")
 
     assert made.frames.names == ["3.png", "4.png", "5.png", "6.png"]
     assert made.info["cuts"]["frames"] == [3]
@@ -155,13 +152,10 @@ def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, cap
 
 
 @pytest.mark.slow
-def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> None:
-    masks = tmp_path / "masks"
-    masks.mkdir()
-    for number in range(7):
-        Image.new("L", (120, 90), 255).save(masks / f"{number}.png")
+def test_what_is_given_for_all_frames_keeps_them(film: Path, model_folder: Path, tmp_path: Path) -> None:
+    masks = write_images(tmp_path / "masks", np.ones((7, 90, 120), bool))
 
-    made = reconstruct(film, save_small_network(tmp_path / "model"), masks=masks, refine="off", resolution=70)
+    made = reconstruct(film, model_folder, masks=masks, refine="off", resolution=70)
 
     assert len(made) == 7
 
@@ -169,7 +163,7 @@ def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize(("focal", "taken"), [(None, 4), (110.0, 4), (100.0, 7)])
 def test_intrinsics_of_one_lens_leave_the_search_for_cuts(
-    focal: float | None, taken: int, film: Path, tmp_path: Path
+    focal: float | None, taken: int, film: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     given = "110,110,60,45"
     if focal is not None:
@@ -179,24 +173,23 @@ def test_intrinsics_of_one_lens_leave_the_search_for_cuts(
         given = str(tmp_path / "transforms.json")
         Path(given).write_text(json.dumps({"frames": frames}))
 
-    made = reconstruct(film, save_small_network(tmp_path / "model"), intrinsics=given, refine="off", resolution=28)
+    made = reconstruct(film, model_folder, intrinsics=given, refine="off", resolution=28)
 
     assert len(made) == taken
 
 
-@pytest.mark.slow
-def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {
-        "model": str(save_small_network(tmp_path / "model")),
-        "device": "cpu",
-        "resolution": 70,
-        "preview": False,
-        "refine": "off",
-        "max_frames": 7,
-    }
+def split(film: Path, model: str, scenes: Path, **options: Any) -> None:
+    """`page4d reconstruct --split-cuts`."""
+    options |= {"resolution": 28, "refine": "off", "preview": False, "split_cuts": True, "overwrite": True}
+    cli.reconstruct((str(film),), model, scenes, **options)
 
+
+@pytest.mark.slow
+def test_split_cuts_makes_a_scene_of_each_shot(
+    film: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(2):
-        cli.reconstruct((str(film),), output=tmp_path / "scenes", split_cuts=True, overwrite=True, **options)
+        split(film, str(model_folder), tmp_path / "scenes", max_frames=7)
 
     shots = [tmp_path / "scenes" / name for name in ("shot_01", "shot_02")]
     assert [len(json.loads((shot / "transforms.json").read_text())["frames"]) for shot in shots] == [3, 4]
@@ -210,24 +203,10 @@ def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsy
 def test_a_shot_of_a_single_frame_does_not_cost_the_others(
     motion: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    film = tmp_path / "film"
-    film.mkdir()
-    for number, image in enumerate([*_shot("living-room", 0, 10), _elsewhere(14)[0]]):
-        Image.fromarray(image).save(film / f"{number:02}.png")
+    film = write_images(tmp_path / "film", [*_shot("living-room", 0, 10), _elsewhere(14)[0]])
     model = save_small_network(tmp_path / "model", mask_form=None)
 
-    cli.reconstruct(
-        (str(film),),
-        model=str(model),
-        output=tmp_path / "scenes",
-        device="cpu",
-        resolution=28,
-        refine="off",
-        preview=False,
-        split_cuts=True,
-        write_masks=True,
-        motion=motion,
-    )
+    split(film, str(model), tmp_path / "scenes", write_masks=True, motion=motion)
 
     masks = [len(list((tmp_path / "scenes" / shot).glob("motion_masks/*"))) for shot in ("shot_01", "shot_02")]
     assert masks == [10, 0]
@@ -235,12 +214,10 @@ def test_a_shot_of_a_single_frame_does_not_cost_the_others(
 
 
 @pytest.mark.slow
-def test_a_visitor_of_the_app_is_told_where_a_clip_cuts(film: Path, tmp_path: Path) -> None:
+def test_a_visitor_of_the_app_is_told_where_a_clip_cuts(film: Path, model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "visit").mkdir()
 
-    made = reconstruct_upload(
-        [str(film)], str(save_small_network(tmp_path / "model")), 7, str(tmp_path / "visit"), progress=lambda *_: None
-    )
+    made = reconstruct_upload([str(film)], str(model_folder), 7, str(tmp_path / "visit"), progress=lambda *_: None)
 
     first, cut, cameras = made.summary.splitlines()
     assert first.startswith("4 frames")

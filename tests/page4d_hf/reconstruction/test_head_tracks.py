@@ -8,7 +8,6 @@ import torch
 from moving_room import moving_room
 from small_networks import small_network
 
-from page4d_hf.errors import Page4DError
 from page4d_hf.reconstruction import network as network_module
 from page4d_hf.reconstruction.network import NetworkOptions, Prediction, predict, prepare
 from page4d_hf.reconstruction.reconstruct import reconstruct
@@ -91,16 +90,3 @@ def test_cameras_are_refined_by_the_tracks_of_the_head_and_no_flow_is_computed(m
     assert made.info["refinement"]["tracks"] == len(made.tracks) > 20
     xy = made.tracks.xy[made.tracks.visible]
     assert ((xy > 0) & (xy < (128, 96))).all()
-
-
-@pytest.mark.parametrize(
-    ("has_head", "options", "told"),
-    [
-        (False, {"tracker": "head"}, "this has none; take --tracker flow"),
-        (True, {"tracker": "dots"}, "Expected tracker to be flow or head, got 'dots'"),
-        (True, {"tracker": "head", "refine": "off"}, "it takes --refine auto, --points depth and no --tracks"),
-    ],
-)
-def test_wrong_options_of_the_tracker_are_refused(has_head, options, told):
-    with pytest.raises(Page4DError, match=told):
-        reconstruct(list(moving_room().images[:3]), small_network(enable_track=has_head), **options)

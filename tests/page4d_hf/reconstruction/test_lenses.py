@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from camera_files import write_colmap, write_trajectory, write_transforms
+from image_folders import write_images
 from moving_room import RoomClip, moving_room
 from PIL import Image
-from small_networks import save_small_network, small_network
+from small_networks import small_network
+from small_scene import ball_folder
 
 from page4d_hf.captures.pinhole import distort, undistort
 from page4d_hf.cli import main
@@ -28,7 +30,7 @@ from page4d_hf.reconstruction.lenses import Lenses, UndistortedFrames
 from page4d_hf.reconstruction.mask_folders import MaskFolder
 from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.reconstruction.windows import predict_in_windows
-from page4d_hf.scene import Reconstruction, read_scene, write_scene
+from page4d_hf.scene import read_scene
 from page4d_hf.scene.tracks import PointTracks
 
 K1 = -0.25
@@ -78,16 +80,10 @@ def through_pinhole(image: np.ndarray, pinhole: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(image, change[:2], (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
 
 
-def write_images(folder, images) -> None:
-    folder.mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"view{i}.png")
-
-
 @pytest.fixture
 def folder(tmp_path):
     """The bent frames as images."""
-    write_images(tmp_path / "images", bent_room()[0])
+    write_images(tmp_path / "images", bent_room()[0], "view{}.png")
     return tmp_path
 
 
@@ -157,24 +153,11 @@ def test_given_tracks_are_undistorted_with_the_frames(folder, monkeypatch):
 
 @pytest.fixture
 def undistorted_scene(folder):
-    """The scene of the bent frames, which were undistorted; with known cameras, and flat depth."""
+    """A scene of the bent frames, which were undistorted, with known cameras."""
     frames, lens = read_frames(folder / "images"), lenses()
-    maps = [np.ones((6, 8), np.float32)] * len(frames)
-    made = Reconstruction(
-        extrinsics=room().extrinsics,
-        intrinsics=lens.pinholes,
-        depth=maps,
-        depth_conf=maps,
-        motion=None,
-        points=np.zeros((1, 3), np.float32),
-        point_colors=np.zeros((1, 3), np.uint8),
-        point_times=np.zeros(1, np.float32),
-        point_motion=None,
-        point_confidence=np.ones(1, np.float32),
-        frames=UndistortedFrames.of(frames, lens),
-        info={"lens": lens.as_info()},
-    )
-    return write_scene(folder / "scene", made)
+    cameras = {"extrinsics": room().extrinsics, "intrinsics": lens.pinholes, "tracks": None}
+    undone = UndistortedFrames.of(frames, lens)
+    return ball_folder(folder / "scene", len(frames), **cameras, frames=undone, info={"lens": lens.as_info()})
 
 
 def test_cameras_of_an_undistorted_scene_have_its_lens_in_the_frames_it_was_made_of(folder, undistorted_scene):
@@ -273,18 +256,6 @@ def test_a_distortion_is_not_looked_for_where_it_is_known(folder):
         reconstruct(folder / "images", small_network(), cameras=folder, distortion="radial")
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"distortion": "fisheye"}, "Expected distortion to be none or radial, got 'fisheye'"),
-        ({"distortion": "radial", "refine": "off"}, "it takes --refine auto and --points depth"),
-    ],
-)
-def test_wrong_options_are_refused(options, told, folder):
-    with pytest.raises(Page4DError, match=told):
-        reconstruct(folder / "images", small_network(), **options)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("k1", "times"), [(0.0, 1), (K1, 2)])
 def test_the_network_sees_a_clip_once_more_only_where_a_distortion_is_found(k1, times, tmp_path, monkeypatch):
@@ -304,14 +275,16 @@ def test_the_network_sees_a_clip_once_more_only_where_a_distortion_is_found(k1, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
-def test_the_command_undistorts_the_scene_by_the_known_lens_or_the_one_that_it_finds(known, folder, capsys):
+def test_the_command_undistorts_the_scene_by_the_known_lens_or_the_one_that_it_finds(
+    known, folder, model_folder, capsys
+):
     """With poses and focal length known, the lens is all that is left to find."""
-    model, scene = save_small_network(folder / "model"), folder / "scene"
+    scene = folder / "scene"
     options: list[object] = ["--cameras", write_transforms(folder, k1=K1, **PINHOLE)]
     if not known:
         given = f"{LONG},{LONG},{WIDTH / 2},{HEIGHT / 2}"
         options = ["--cameras", write_trajectory(folder), "--intrinsics", given, "--distortion", "radial"]
-    fixed = ["--model", model, "--output", scene, "--resolution", 56, "--motion", "off"]
+    fixed = ["--model", model_folder, "--output", scene, "--resolution", 56, "--motion", "off"]
     main(["reconstruct", *map(str, (folder / "images", *fixed, *options))])
     assert "Images are undistorted: k1 = -0.2" in capsys.readouterr().out
     info = json.loads((scene / "page4d" / "info.json").read_text())

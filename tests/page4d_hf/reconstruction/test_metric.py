@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from small_networks import save_small_network, small_network
+from image_folders import write_images
+from small_networks import small_network
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
 from page4d_hf.cli import main
@@ -107,12 +107,6 @@ def test_a_model_of_relative_depth_is_refused(tmp_path):
         load_metric_model(folder, torch.device("cpu"))
 
 
-def test_known_cameras_have_a_scale_of_their_own(tmp_path, metric_model):
-    (tmp_path / "groundtruth.txt").write_text("0 0 0 0 0 0 0 1\n")
-    with pytest.raises(Page4DError, match="leave out --metric-depth, or --cameras"):
-        reconstruct(frames(), small_network(), cameras=tmp_path, metric_depth=metric_model)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("points", ["depth", "world"])
 def test_cameras_depth_and_points_are_scaled_alike(points, metric_model):
@@ -134,17 +128,10 @@ def test_cameras_depth_and_points_are_scaled_alike(points, metric_model):
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_scene_in_metres(tmp_path, metric_model, capsys):
-    (tmp_path / "images").mkdir()
-    for i, image in enumerate(frames().images):
-        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
-    model, scene = save_small_network(tmp_path / "model"), tmp_path / "scene"
-    main(
-        [
-            "reconstruct",
-            *map(str, (tmp_path / "images", "--model", model, "--output", scene, "--metric-depth", metric_model)),
-        ]
-    )
+def test_the_command_writes_a_scene_in_metres(tmp_path, model_folder, metric_model, capsys):
+    images, scene = write_images(tmp_path / "images", frames().images), tmp_path / "scene"
+    options = ("--model", model_folder, "--output", scene, "--metric-depth", metric_model)
+    main(["reconstruct", *map(str, (images, *options))])
     assert f"Metres by {metric_model}" in capsys.readouterr().out
     assert read_scene(scene).scale == "metres"
     assert json.loads((scene / "page4d" / "info.json").read_text())["metric_depth"]["frames"] == 3

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from image_folders import write_images
 from moving_room import moving_room
 from PIL import Image
+from small_scene import ball_scene
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, motion_source, resolve_motion
-from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
 from page4d_hf.utils.folders import MANIFEST
 from page4d_hf.utils.ranking import auroc
@@ -24,13 +25,6 @@ def masks_of(room, **changes):
 def as_frames(images, names=None):
     names = names or [f"{i}.png" for i in range(len(images))]
     return Frames(list(images), names, np.arange(len(images), dtype=float), None, "a test")
-
-
-def write_masks(folder, masks, names):
-    folder.mkdir()
-    for mask, name in zip(masks, names, strict=True):
-        Image.fromarray(255 * np.asarray(mask, np.uint8)).save(folder / name)
-    return folder
 
 
 @pytest.mark.slow
@@ -88,42 +82,19 @@ def test_a_users_masks_are_taken_by_name_else_in_natural_order(tmp_path):
     moving = [np.zeros((6, 8), bool), np.ones((6, 8), bool)]
     depth, cameras = [np.ones((3, 4), np.float32)] * 2, (np.zeros((2, 3, 4)), np.zeros((2, 3, 3)))
     frames = as_frames(np.zeros((2, 6, 8, 3), np.uint8), ["b.jpg", "a.jpg"])
-    for kind, names in {
-        "stems": ["b.png", "a.png"],
-        "colmap": ["b.jpg.png", "a.jpg.png"],
-        "order": ["9.png", "10.png"],
-    }.items():
-        folder = write_masks(tmp_path / kind, moving, names)
+    for names in (["b.png", "a.png"], ["b.jpg.png", "a.jpg.png"], ["9.png", "10.png"]):
+        folder = write_images(tmp_path / names[0], moving)
+        for number, name in enumerate(names):
+            (folder / f"{number}.png").rename(folder / name)
         masks = motion_masks(motion_source(str(folder), frames), frames, *cameras, depth, None)
         assert [mask.mean() for mask in masks] == [0, 1]
 
 
-def test_masks_of_another_number_or_size_are_refused(tmp_path):
-    frames = as_frames(np.zeros((2, 6, 8, 3), np.uint8))
-    few = write_masks(tmp_path / "few", [np.zeros((6, 8))], ["x.png"])
-    with pytest.raises(Page4DError, match=r"Expected 2 masks .*, got 1;"):
-        motion_source(few, frames)
-    small = write_masks(tmp_path / "small", [np.zeros((3, 4))] * 2, ["x.png", "y.png"])
-    with pytest.raises(Page4DError, match=r"8x6, got 4x3"):
-        motion_source(small, frames)
-
-
 def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(tmp_path):
-    moving = np.zeros((6, 8), np.float32)
+    moving, maps = np.zeros((6, 8), np.float32), [np.ones((6, 8), np.float32)]
     moving[:, :4] = 0.9
-    made = Reconstruction(
-        extrinsics=np.eye(4)[None, :3],
-        intrinsics=np.array([[[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]]),
-        depth=[np.ones((6, 8), np.float32)],
-        depth_conf=[np.ones((6, 8), np.float32)],
-        motion=[moving],
-        points=np.zeros((1, 3), np.float32),
-        point_colors=np.zeros((1, 3), np.uint8),
-        point_times=np.zeros(1, np.float32),
-        point_motion=np.zeros(1, np.float32),
-        point_confidence=np.ones(1, np.float32),
-        frames=as_frames(np.zeros((1, 12, 16, 3), np.uint8)),
-    )
+    frames = as_frames(np.zeros((1, 12, 16, 3), np.uint8))
+    made = ball_scene(1, frames=frames, depth=maps, depth_conf=maps, motion=[moving], tracks=None)
     scene = write_scene(tmp_path / "scene", made, motion_masks=True)
     mask = np.asarray(Image.open(scene / "motion_masks" / "frame_00001.png.png"))
     assert mask.shape == (12, 16)
@@ -152,10 +123,10 @@ def test_masks_by_which_nearly_everything_moves_are_doubted(tmp_path, caplog):
     frames = as_frames(np.zeros((1, 6, 8, 3), np.uint8))
     moving = np.zeros((6, 8), bool)
     moving[0] = True
-    masks = motion_source(write_masks(tmp_path / "masks", [moving], ["a.png"]), frames)
+    masks = motion_source(write_images(tmp_path / "masks", [moving]), frames)
     motion_masks(masks, frames, *cameras, depth, None)
     assert not caplog.messages
-    inverse = motion_source(write_masks(tmp_path / "inverse", [~moving], ["a.png"]), frames)
+    inverse = motion_source(write_images(tmp_path / "inverse", [~moving]), frames)
     motion_masks(inverse, frames, *cameras, depth, None)
     assert "83 % of the pixels move" in caplog.text
 

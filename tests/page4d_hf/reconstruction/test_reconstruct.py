@@ -202,18 +202,35 @@ def test_another_error_of_the_network_stays_what_it_is():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sizes": ()}, "at least one image, got none"),
-        ({"resolution": 500}, "multiple of the patch size 14, got 500; the nearest are 490 and 504"),
         ({"confidence_percentile": 100}, "percentile from 0 to below 100, got 100"),
         ({"confidence_percentile": float("nan")}, "percentile from 0 to below 100"),
         ({"max_points": 0}, "at least 1 point, got 0"),
         ({"points": "cloud"}, "points from depth or world, got 'cloud'"),
         ({"device": "cpu"}, "device and dtype are of a model that is loaded"),
+        ({"window": 3}, "windows of at least 4 frames, got 3"),
+        ({"window": 10, "overlap": 1}, "from 2 frames to half of a window of 10, got 1"),
+        ({"window": 10, "overlap": 6}, "from 2 frames to half of a window of 10, got 6"),
+        ({"distortion": "fisheye"}, "Expected distortion to be none or radial, got 'fisheye'"),
+        ({"distortion": "radial", "refine": "off"}, "it takes --refine auto and --points depth"),
+        ({"tracker": "dots"}, "Expected tracker to be flow or head, got 'dots'"),
+        ({"tracker": "head", "refine": "off"}, "it takes --refine auto, --points depth and no --tracks"),
+        ({"tracker": "head"}, "a model that has one, and this has none; take --tracker flow"),
+        ({"cameras": "absent"}, "Expected cameras in a transforms.json"),
+        ({"cameras": "known", "metric_depth": "metric"}, "leave out --metric-depth, or --cameras"),
+        ({"intrinsics": "1,2"}, "Expected intrinsics as fx,fy,cx,cy"),
+        ({"intrinsics": "100,100,64,48", "points": "world"}, "these take --points depth"),
+        ({"masks": "absent"}, "Expected a folder of masks, 0 where pixels are hidden; there is no folder 'absent'"),
+        ({"motion": "absent"}, "head, geometry, both or a folder of masks, got 'absent'"),
     ],
 )
-def test_options_out_of_their_range_are_refused(options, message):
+def test_wrong_options_are_refused_before_frames_are_read(options, message):
     with pytest.raises(Page4DError, match=message):
-        reconstruct_plane(**options)
+        reconstruct("no-such-video.mp4", PlaneModel(1), **options)
+
+
+def test_no_frames_at_all_are_refused():
+    with pytest.raises(Page4DError, match="at least one image, got none"):
+        reconstruct_plane(())
 
 
 def test_a_model_without_a_head_that_is_needed_is_refused():

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from image_folders import write_images
 from moving_room import FOCAL, moving_room
 from PIL import Image
-from small_networks import save_small_network, small_network
+from small_networks import small_network
 
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
@@ -107,25 +108,18 @@ def test_masks_that_hide_nothing_leave_the_network_as_it_is():
 def folder(tmp_path):
     """The room's frames, and masks that hide a third of each."""
     room = moving_room()
-    visible = np.full(room.images.shape[1:3], 255, np.uint8)
-    visible[:, :43] = 0
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    for i, image in enumerate(room.images):
-        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
-        Image.fromarray(visible).save(tmp_path / "masks" / f"{i}.png.png")
+    visible = np.ones(room.moving.shape, bool)
+    visible[:, :, :43] = False
+    write_images(tmp_path / "images", room.images)
+    write_images(tmp_path / "masks", visible, "{}.png.png")
     return tmp_path
 
 
-def command(folder, *options):
-    model = save_small_network(folder / "model")
-    fixed = ["--model", model, "--output", folder / "scene", "--resolution", 56, "--no-preview", "--motion", "geometry"]
-    main(["reconstruct", *map(str, (folder / "images", *fixed, *options))])
-
-
 @pytest.mark.slow
-def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(folder):
-    command(folder, "--masks", folder / "masks", "--confidence-percentile", 0)
+def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(folder, model_folder):
+    options = ("--model", model_folder, "--output", folder / "scene", "--resolution", 56, "--no-preview")
+    hiding = ("--motion", "geometry", "--masks", folder / "masks", "--confidence-percentile", 0)
+    main(["reconstruct", *map(str, (folder / "images", *options, *hiding))])
     scene = read_scene(folder / "scene")
     for index in range(len(scene)):
         width = scene.load_depth(index).shape[1]
@@ -147,49 +141,41 @@ def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(f
     assert (tracks.xy[tracks.visible][:, 0] >= 43).all()
 
 
-SMALLER = "Expected masks of the frames' size, 128x96, got 64x48 in .*; resize it"
-ALL_HIDDEN = "hide all of all frames: 0 hides, other values show; invert them"
-
-
+@pytest.mark.parametrize("option", ["masks", "motion"])
 @pytest.mark.parametrize(
-    ("option", "size", "value", "told"),
+    ("count", "size", "told"),
     [
-        ("masks", (64, 48), 255, SMALLER),
-        ("motion", (64, 48), 255, SMALLER),
-        ("masks", None, None, r"0\.png cannot be read as an image"),
-        ("motion", None, None, r"0\.png cannot be read as an image"),
-        ("masks", (128, 96), 0, ALL_HIDDEN),
+        (1, (96, 128), "Expected 2 masks .*, got 1"),
+        (2, (48, 64), "Expected masks of the frames' size, 128x96, got 64x48 in .*; resize it"),
+        (2, None, r"0\.png cannot be read as an image"),
     ],
 )
-def test_masks_of_another_size_broken_ones_and_those_that_hide_everything_are_refused(
-    option, size, value, told, tmp_path
-):
-    for i in range(2):
-        if size is None:
-            (tmp_path / f"{i}.png").write_bytes(b"no image")
-        else:
-            Image.new("L", size, value).save(tmp_path / f"{i}.png")
-    options = {"motion": "off", "refine": "off", option: tmp_path}
+def test_masks_that_do_not_fit_are_refused_before_the_network_runs(option, count, size, told, tmp_path, monkeypatch):
+    masks = tmp_path / "masks"
+    write_images(masks, np.zeros((count, *(size or (1, 1))), bool))
+    if size is None:
+        (masks / "0.png").write_bytes(b"no image")
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.predict_in_windows", no_network)
     with pytest.raises(Page4DError, match=told):
-        reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, **options)
+        reconstruct(list(moving_room().images[:2]), small_network(), **{option: masks})
 
 
 def no_network(*args, **kwargs):
     raise AssertionError("the network was run")
 
 
-@pytest.mark.parametrize(
-    ("motion", "told"),
-    [("folder", "Expected 2 masks .*, got 1"), ("geometry", "one size, and this is frames of 2 sizes")],
-)
-def test_motion_that_does_not_fit_is_refused_before_the_network_runs(motion, told, tmp_path, monkeypatch):
-    Image.new("L", (128, 96)).save(tmp_path / "one.png")
-    images = list(moving_room().images[:2])
-    if motion == "geometry":
-        images[1] = images[1][:60]
+def test_motion_by_geometry_is_refused_of_several_sizes_before_the_network_runs(monkeypatch):
     monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.predict_in_windows", no_network)
-    with pytest.raises(Page4DError, match=told):
-        reconstruct(images, small_network(), resolution=56, motion=tmp_path if motion == "folder" else motion)
+    images = [moving_room().images[0], moving_room().images[1][:60]]
+    with pytest.raises(Page4DError, match="one size, and this is frames of 2 sizes"):
+        reconstruct(images, small_network(), motion="geometry")
+
+
+def test_masks_that_hide_everything_are_refused(tmp_path):
+    write_images(tmp_path, np.zeros((2, 96, 128), bool))
+    options = {"motion": "off", "refine": "off", "masks": tmp_path}
+    with pytest.raises(Page4DError, match="hide all of all frames: 0 hides, other values show; invert them"):
+        reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, **options)
 
 
 def test_cameras_are_refined_by_the_user_s_motion_masks_rather_than_the_network_s(tmp_path, monkeypatch):
@@ -199,26 +185,13 @@ def test_cameras_are_refined_by_the_user_s_motion_masks_rather_than_the_network_
     def asked(images, extrinsics, focal, depth, motion, **others):
         raise Asked(motion)
 
-    for number in range(2):
-        moving = np.zeros((96, 128), np.uint8)
-        moving[:, : 64 * number] = 255
-        Image.fromarray(moving).save(tmp_path / f"{number}.png")
+    moving = np.zeros((2, 96, 128), bool)
+    moving[1, :, :64] = True
+    write_images(tmp_path, moving)
     monkeypatch.setattr("page4d_hf.reconstruction.cameras.refinement.refine", asked)
     with pytest.raises(Asked) as told:
         reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, motion=tmp_path)
     assert [mask.mean() for mask in told.value.args[0]] == [0, 0.5]
-
-
-@pytest.mark.slow
-def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, capsys):
-    for given, message in ((folder / "absent", "there is no folder"), (folder / "images2", "Expected 12 masks")):
-        if given.name == "images2":
-            given.mkdir()
-            Image.new("L", (128, 96)).save(given / "one.png")
-        with pytest.raises(SystemExit):
-            command(folder, "--masks", given)
-        assert message in capsys.readouterr().err
-        assert not (folder / "scene").exists()
 
 
 def cut_out(room) -> list[np.ndarray]:
@@ -252,13 +225,12 @@ def test_transparent_pixels_give_no_points_of_the_point_head_either():
 
 def test_masks_and_transparency_hide_together(tmp_path):
     images = cut_out(moving_room())[:2]
-    visible = np.full(images[0].shape[:2], 255, np.uint8)
-    visible[:20] = 0
-    for number in range(2):
-        Image.fromarray(visible).save(tmp_path / f"{number}.png")
+    visible = np.ones(images[0].shape[:2], bool)
+    visible[:20] = False
+    write_images(tmp_path, [visible] * 2)
     frames = read_frames(images)
     shown = ShownPixels(frames, MaskFolder(tmp_path, frames))
-    np.testing.assert_array_equal(shown[1], (visible > 0) & (images[1][..., 3] > 0))
+    np.testing.assert_array_equal(shown[1], visible & (images[1][..., 3] > 0))
     assert 0.2 < np.mean(shown.hides([np.zeros((12, 16))] * 2)) < 0.6
 
 

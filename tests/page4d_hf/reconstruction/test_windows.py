@@ -52,19 +52,6 @@ def test_an_overlap_is_a_quarter_of_a_window_unless_it_is_given():
     assert resolve_overlap(100, 50) == 50
 
 
-@pytest.mark.parametrize(
-    ("window", "overlap", "message"),
-    [
-        (3, None, "windows of at least 4 frames, got 3"),
-        (10, 1, "from 2 frames to half of a window of 10, got 1"),
-        (10, 6, "from 2 frames to half of a window of 10, got 6"),
-    ],
-)
-def test_windows_that_cannot_be_aligned_are_refused_before_frames_are_read(window, overlap, message):
-    with pytest.raises(Page4DError, match=message):
-        reconstruct("no-such-video.mp4", PlaneModel(1), window=window, overlap=overlap)
-
-
 def test_windows_come_together_in_the_world_of_the_first():
     model, result = run()
     assert model.calls == len(SPANS) == 3
@@ -114,21 +101,6 @@ def test_windows_without_anything_in_common_are_an_error_that_names_the_frames()
         run(lambda output: output.depth.fill_(np.nan))
 
 
-def test_memory_that_ends_in_a_later_window_is_one_sentence():
-    calls = 0
-
-    def change(output):
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise torch.OutOfMemoryError
-
-    with pytest.raises(
-        Page4DError, match="memory of cpu does not hold 6 frames at a width of 56; take a smaller --window"
-    ):
-        run(change)
-
-
 def test_inputs_of_one_window_are_in_memory_at_a_time(monkeypatch):
     alive, most = weakref.WeakSet(), 0
     original = windows.prepare
@@ -144,20 +116,6 @@ def test_inputs_of_one_window_are_in_memory_at_a_time(monkeypatch):
     _, result = run()
     assert len(result) == COUNT
     assert most <= WINDOW
-
-
-@pytest.mark.slow
-def test_a_reconstruction_that_was_stopped_between_windows_gives_the_same_when_it_is_begun_again():
-    def stop(stage, done, total):
-        if stage == "windows" and done == 2:
-            raise KeyboardInterrupt
-
-    _, expected = run()
-    with pytest.raises(KeyboardInterrupt):
-        run(progress=stop)
-    _, again = run()
-    np.testing.assert_array_equal(again.extrinsics, expected.extrinsics)
-    np.testing.assert_array_equal(again.points, expected.points)
 
 
 def test_a_clip_of_one_window_is_as_without_windows():

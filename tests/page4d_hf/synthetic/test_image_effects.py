@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from page4d_hf.clips import random_clips
-from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.synthetic.image_effects import photographed
 
@@ -43,9 +42,3 @@ def test_photography_leaves_the_geometry_alone() -> None:
     )
     assert torch.equal(plain.depth, taken.depth)
     assert not torch.equal(plain.images, taken.images)
-
-
-@pytest.mark.parametrize("wrong", [{"photography": 2.0}, {"lifelike": -0.1}, {"pixel_aspect": (1.2, 1.0)}])
-def test_an_option_of_lifelike_scenes_out_of_range_is_named(wrong: dict[str, object]) -> None:
-    with pytest.raises(Page4DError, match=next(iter(wrong))):
-        SyntheticOptions(**wrong)  # type: ignore[arg-type]

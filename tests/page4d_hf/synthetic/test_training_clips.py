@@ -1,8 +1,12 @@
-"""Random clips: is their ground truth true, do their images show it, and do the options do what they say?"""
+"""Random clips: is their ground truth true, do their images show it, and do the options do what they say?
+
+Of both kinds of scenes: rooms with bodies, and places that are laid out like life.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from page4d_hf.clips import SyntheticClips, random_clips
 from page4d_hf.clips import rendered as training_clips_module
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import invert_extrinsics, project_points, unproject_depth
-from page4d_hf.synthetic import SyntheticOptions
+from page4d_hf.synthetic import SyntheticOptions, props
 from page4d_hf.synthetic.batched_raycast import FrameScenes, cast
 from page4d_hf.synthetic.random_bodies import num_ellipsoids
 from page4d_hf.synthetic.random_scenes import RandomScenes, draw_scenes
@@ -24,11 +28,30 @@ SIZE = (36, 48)  # height, width
 FRAMES = 3
 SEEDS = range(12)
 OPTIONS = SyntheticOptions()
+LIFELIKE = SyntheticOptions(lifelike=1.0)
+KINDS = {"rooms": (SEEDS, SIZE, OPTIONS), "places": (range(16), (30, 40), LIFELIKE)}
 
 
-@pytest.fixture(scope="module")
+@cache
+def clips_of(kind: str) -> SyntheticClips:
+    seeds, size, options = KINDS[kind]
+    return random_clips(seeds, FRAMES, size, dtype=torch.float64, options=options)
+
+
+@cache
+def scenes_of(kind: str) -> RandomScenes:
+    seeds, size, options = KINDS[kind]
+    return draw_scenes(seeds, FRAMES, size, options)
+
+
+@pytest.fixture
 def clips() -> SyntheticClips:
-    return random_clips(SEEDS, FRAMES, SIZE, dtype=torch.float64)
+    return clips_of("rooms")
+
+
+@pytest.fixture
+def places() -> SyntheticClips:
+    return clips_of("places")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +61,8 @@ def many() -> SyntheticClips:
 
 
 @pytest.fixture(scope="module")
-def scenes() -> RandomScenes:
-    return draw_scenes(SEEDS, FRAMES, SIZE, OPTIONS)
+def many_places() -> SyntheticClips:
+    return random_clips(range(100), FRAMES, (12, 16), options=LIFELIKE)
 
 
 def pairs() -> list[tuple[int, int]]:
@@ -58,29 +81,39 @@ def is_inside_image(pixels: Tensor, depth: Tensor, size: tuple[int, int] = SIZE)
     return (depth > 0) & (u > 0.5) & (u < size[1] - 0.5) & (v > 0.5) & (v < size[0] - 0.5)
 
 
-def unit_positions(scenes: RandomScenes, points: Tensor, frame: int) -> Tensor:
-    """Points `(B, ..., 3)` of the world as `(B, N + 1, ..., 3)` in the bodies' own unit coordinates."""
+def outwardness(scenes: RandomScenes, points: Tensor, frame: int) -> Tensor:
+    """How far outside of each body points `(B, ..., 3)` are, `(B, N + 1, ...)`: 0 on the surface, negative within."""
     axes = scenes.linear[:, frame] * scenes.half_sizes[:, :, None]
     flat = points.flatten(1, -2)[:, None] - scenes.center[:, frame, :, None]  # [B, N + 1, P, 3]
     unit = flat @ torch.linalg.inv(axes).transpose(-1, -2)
-    return unit.unflatten(2, points.shape[1:-1])
+    out = unit.abs().amax(-1) - 1
+    ellipsoids, turned = slices(scenes)[::2]
+    out[:, ellipsoids] = unit[:, ellipsoids].norm(dim=-1) - 1
+    x, y, z = unit[:, turned].unbind(-1)
+    a, b, c = scenes.profile[..., None].unbind(2)
+    side = x.square() + z.square() - (a + b * y + c * y.square())
+    out[:, turned] = torch.maximum(side, y.abs() - 1)
+    return out.unflatten(2, points.shape[1:-1])
 
 
-def reach(unit: Tensor) -> Tensor:
-    """How far out points `(B, N + 1, ..., 3)` in unit coordinates are: 1 on the surface, less inside."""
-    boxes = unit.abs().amax(-1)
-    round_ones = slice(1, 1 + num_ellipsoids(OPTIONS))
-    boxes[:, round_ones] = unit[:, round_ones].norm(dim=-1)
-    return boxes
+def slices(scenes: RandomScenes) -> tuple[slice, slice, slice]:
+    """Which of the numbers are ellipsoids, boxes and turned solids."""
+    count = scenes.half_sizes.shape[1]
+    first, last = 1 + scenes.num_ellipsoids, count - scenes.profile.shape[1]
+    return slice(1, first), slice(first, last), slice(last, count)
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Geometry
 
 
-def test_depth_unprojected_is_where_the_points_are(clips: SyntheticClips) -> None:
+@pytest.mark.parametrize(("kind", "error"), [("rooms", 1e-12), ("places", 1e-9)])
+def test_depth_unprojected_is_where_the_points_are(kind: str, error: float) -> None:
+    clips = clips_of(kind)
     points = unproject_depth(clips.depth, clips.extrinsics, clips.intrinsics, pixel_center=0.5)
-    torch.testing.assert_close(points, clips.world_points, rtol=0, atol=1e-12)
+    known = clips.depth > 0
+    assert known.all() == (kind == "rooms")
+    torch.testing.assert_close(points[known], clips.world_points[known], rtol=0, atol=error)
 
 
 def test_points_project_to_the_pixels_that_see_them(clips: SyntheticClips) -> None:
@@ -91,25 +124,31 @@ def test_points_project_to_the_pixels_that_see_them(clips: SyntheticClips) -> No
     torch.testing.assert_close(depth, clips.depth.flatten(2, 3), rtol=0, atol=1e-12)
 
 
-def test_every_pixel_shows_a_point_on_the_surface_of_its_body(clips: SyntheticClips, scenes: RandomScenes) -> None:
+@pytest.mark.parametrize(("kind", "error"), [("rooms", 1e-9), pytest.param("places", 1e-7, marks=pytest.mark.slow)])
+def test_every_pixel_shows_a_point_on_the_surface_of_its_body(kind: str, error: float) -> None:
+    clips, scenes = clips_of(kind), scenes_of(kind)
     for frame in range(FRAMES):
-        out = reach(unit_positions(scenes, clips.world_points[:, frame], frame))
+        out = outwardness(scenes, clips.world_points[:, frame], frame)
         own = out.gather(1, clips.body[:, None, frame]).squeeze(1)
-        torch.testing.assert_close(own, torch.ones_like(own), rtol=0, atol=1e-9)
-    assert set(clips.body.unique().tolist()) == set(range(1 + OPTIONS.bodies[1]))
+        torch.testing.assert_close(own, torch.zeros_like(own), rtol=0, atol=error)
+    seen, numbers = set(clips.body.unique().tolist()), range(scenes.half_sizes.shape[1])
+    assert all(seen & set(numbers[shape]) for shape in slices(scenes) if numbers[shape])
+    assert kind == "places" or seen == set(numbers)
 
 
 @pytest.mark.slow
-def test_nothing_stands_between_the_camera_and_what_it_sees(clips: SyntheticClips, scenes: RandomScenes) -> None:
+@pytest.mark.parametrize(("kind", "frames", "every"), [("rooms", range(FRAMES), 1), ("places", [1], 3)])
+def test_nothing_stands_between_the_camera_and_what_it_sees(kind: str, frames: list[int], every: int) -> None:
     """By stepping along the rays, and by no formula that the ray caster uses."""
+    clips, scenes = clips_of(kind), scenes_of(kind)
     eyes = invert_extrinsics(clips.extrinsics)[..., 3]
-    for frame in range(FRAMES):
+    for frame in frames:
         eye = eyes[:, frame, None, None]
-        for share in np.linspace(0.02, 0.995, 40):
-            out = reach(unit_positions(scenes, eye + share * (clips.world_points[:, frame] - eye), frame))
-            assert (out[:, 0] < 1).all()
-            # Steps of 10 cm may pass through a thin edge, but never deep into a body.
-            assert out[:, 1:].min() > 0.97
+        way = clips.world_points[:, frame, ::every, ::every] - eye
+        for share in np.linspace(0.01, 0.998, 40):
+            out = outwardness(scenes, eye + share * way, frame)
+            assert (out[:, 0] < 0).all()
+            assert (out[:, 1:] > -1e-9).all()
 
 
 def test_follow_gives_the_points_themselves_at_their_own_time(clips: SyntheticClips) -> None:
@@ -146,8 +185,7 @@ def test_followed_points_are_where_another_frame_sees_them(clips: SyntheticClips
 
 def cast_at(clips: SyntheticClips, frame: int, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Depth and body `(B, N)` at any pixels `(B, N, 2)`, each of them a frame of one pixel."""
-    scenes = draw_scenes(clips.seeds, FRAMES, SIZE, OPTIONS)
-    frames = FrameScenes.of(scenes, SIZE, torch.device("cpu"), torch.float64)
+    frames = FrameScenes.of(scenes_of("rooms"), SIZE, torch.device("cpu"), torch.float64)
     depths, bodies = [], []
     for clip in range(len(clips)):
         row = clip * FRAMES + frame
@@ -172,9 +210,9 @@ def test_no_camera_is_within_a_body_or_outside_of_its_room() -> None:
     scenes = draw_scenes(range(300), 5, SIZE, OPTIONS)
     eyes = invert_extrinsics(scenes.extrinsics)[..., 3]
     for frame in range(5):
-        out = reach(unit_positions(scenes, eyes[:, frame, None], frame))[..., 0]
-        assert (out[:, 0] < 1).all()
-        assert (out[:, 1:] > 1).all()
+        out = outwardness(scenes, eyes[:, frame, None], frame)[..., 0]
+        assert (out[:, 0] < 0).all()
+        assert (out[:, 1:] > 0).all()
 
 
 def test_bodies_stay_in_their_rooms() -> None:
@@ -295,8 +333,17 @@ def test_in_most_moving_clips_a_twentieth_to_two_fifths_of_the_pixels_move(many:
     assert (share == 0).double().mean() < 0.05
 
 
-def test_still_scenes_have_no_moving_pixel_and_their_points_stay() -> None:
-    clips = random_clips(range(20), 3, (12, 16), options=SyntheticOptions(still_share=1))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"still_share": 1},
+        pytest.param({"still_share": 1, "lifelike": 1.0}, marks=pytest.mark.slow),
+        pytest.param({"body_motion": 0, "lifelike": 1.0}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_still_scenes_have_no_moving_pixel_and_their_points_stay(options: dict[str, float]) -> None:
+    clips = random_clips(range(12 if "lifelike" in options else 20), 3, (12, 16), options=SyntheticOptions(**options))
     assert not clips.motion_mask.any()
     assert torch.equal(clips.center, clips.center[:, :1].expand_as(clips.center))
     assert torch.equal(clips.linear, clips.linear[:, :1].expand_as(clips.linear))
@@ -359,6 +406,9 @@ def test_bodies_deform_only_where_they_shall() -> None:
         {"camera_motion": -1},
         {"field_of_view": (60, 50)},
         {"field_of_view": (60, 170)},
+        {"photography": 2.0},
+        {"lifelike": -0.1},
+        {"pixel_aspect": (1.2, 1.0)},
     ],
 )
 def test_an_option_out_of_range_is_named(wrong: dict[str, object]) -> None:
@@ -398,9 +448,6 @@ def test_a_clip_becomes_frames_of_a_data_set(clips: SyntheticClips) -> None:
     assert frames.clip_id == "synthetic-00000002"
     assert frames.metric
     assert frames.images.shape == (FRAMES, *SIZE, 3)
-    assert frames.depth is not None
-    assert frames.extrinsics is not None
-    assert frames.motion_mask is not None
     np.testing.assert_allclose(frames.images / 255, clips.images[2].movedim(1, -1).numpy(), atol=0.5 / 255 + 1e-9)
     np.testing.assert_array_equal(frames.depth, clips.depth[2].float().numpy())
     np.testing.assert_array_equal(frames.extrinsics, clips.extrinsics[2].numpy())
@@ -408,7 +455,114 @@ def test_a_clip_becomes_frames_of_a_data_set(clips: SyntheticClips) -> None:
 
 
 @pytest.mark.slow
-def test_pixels_are_computed_on_the_given_device_alone() -> None:
+@pytest.mark.parametrize("options", [OPTIONS, SyntheticOptions(lifelike=1.0, photography=1.0)], ids=["rooms", "places"])
+def test_pixels_are_computed_on_the_given_device_alone(options: SyntheticOptions) -> None:
     """A meta tensor holds no numbers, and meets tensors of another device as little as a GPU's does."""
-    clips = random_clips([0, 1], 2, (9, 12), device="meta")
+    clips = random_clips(range(4), 2, (9, 12), device="meta", options=options)
     assert {value.device.type for value in vars(clips).values() if isinstance(value, Tensor)} == {"meta"}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Places that are laid out like life
+
+
+def test_only_the_sky_has_no_depth(places: SyntheticClips) -> None:
+    unknown = places.depth == 0
+    assert (places.body[unknown] == 0).all()
+    assert not places.motion_mask[unknown].any()
+    under_sky = scenes_of("places").open_air[:, None, None, None].expand_as(unknown)
+    assert (unknown & under_sky).any()
+    assert not (unknown & ~under_sky).any()
+
+
+def test_the_limbs_of_people_move_with_the_points_that_are_followed(places: SyntheticClips) -> None:
+    moving, (height, width) = 0, places.depth.shape[-2:]
+    for first, second in ((0, 1), (1, 2)):
+        there = places.follow(first, second)
+        mask = places.motion_mask[:, first]
+        moved = (there - places.world_points[:, first]).norm(dim=-1)
+        assert moved[~mask].max() < 1e-9
+        pixels, depth = project_points(there.flatten(1, 2), places.extrinsics[:, second], places.intrinsics[:, second])
+        u, v = (pixels.round() - 0.5).clamp_min(0).long().unbind(-1)
+        inside = (depth > 0.3) & (u < width) & (v < height) & (pixels > 0).all(-1) & mask.flatten(1)
+        seen = places.depth[:, second].flatten(1).gather(1, (v * width + u).clamp(0, height * width - 1))
+        agrees = ((seen / depth - 1).abs() < 0.05)[inside]
+        moving += int(inside.sum())
+        assert agrees.double().mean() > 0.5  # the others are hidden, or beside an outline
+    assert moving > 100
+
+
+def test_masks_hold_no_part_that_stands_still_in_all_frames(places: SyntheticClips) -> None:
+    for first in range(FRAMES):
+        here, mask = places.world_points[:, first], places.motion_mask[:, first]
+        moved = torch.stack([(places.follow(first, other) - here).norm(dim=-1) for other in range(FRAMES)])
+        assert moved.amax(0)[mask].min() > 1e-9
+
+
+def test_all_layouts_occur_and_from_none_to_two_fifths_of_the_image_moves(many_places: SyntheticClips) -> None:
+    share = many_places.motion_mask.double().mean((1, 2, 3))
+    assert 0.05 < (share == 0).double().mean() < 0.35
+    assert share.quantile(0.97) > 0.3
+    depth = many_places.depth.flatten(1)
+    assert depth[depth > 0].min() > 0.05
+    assert (depth == 0).any(1).double().mean() > 0.08  # streets and open country
+    assert (depth.median(1).values < 1.2).double().mean() > 0.05  # desk tops
+
+
+@pytest.mark.slow
+def test_a_clip_is_the_same_beside_clips_of_the_other_kind() -> None:
+    mixed = SyntheticOptions(lifelike=0.5)
+    together = random_clips(range(6), 2, (30, 40), options=mixed)
+    kinds = together.center.shape[2] - (together.center[:, 0, :, 1] == -100).sum(1)
+    assert kinds.min() <= 1 + mixed.bodies[1] < kinds.max()  # rooms with bodies, and places
+    for seed in range(6):
+        alone = random_clips([seed], 2, (30, 40), options=mixed)
+        for name in ("depth", "body", "motion_mask", "extrinsics", "linear", "center"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[seed]), name
+        torch.testing.assert_close(alone.images[0], together.images[seed], rtol=0, atol=1e-6)
+
+
+def test_rooms_with_bodies_are_the_same_where_some_scenes_are_lifelike() -> None:
+    usual = random_clips(range(8), 2, (30, 40))
+    mixed = random_clips(range(8), 2, (30, 40), options=SyntheticOptions(lifelike=0.5))
+    same = (usual.depth == mixed.depth).flatten(1).all(1)
+    assert 0 < int(same.sum()) < 8
+    torch.testing.assert_close(usual.images[same], mixed.images[same], rtol=0, atol=1e-6)
+
+
+def test_stretched_pixels_change_the_focal_length_down_and_nothing_else_of_the_scene() -> None:
+    options = SyntheticOptions(lifelike=1.0, pixel_aspect=(1.2, 1.4))
+    stretched = random_clips(range(4), 1, (20, 20), options=options)
+    ratio = stretched.intrinsics[..., 1, 1] / stretched.intrinsics[..., 0, 0]
+    assert ((ratio > 1.2) & (ratio < 1.4)).all()
+    square = random_clips(range(4), 1, (20, 20), options=LIFELIKE)
+    assert torch.equal(square.extrinsics, stretched.extrinsics)
+    assert torch.equal(square.intrinsics[..., 0, :], stretched.intrinsics[..., 0, :])
+
+
+@pytest.mark.parametrize(
+    "make",
+    sorted(
+        {*props.AT_WALLS, *props.ON_FLOORS, *props.IN_HALLS, *props.IN_STREETS} - {props.rocks},
+        key=lambda one: one.__name__,
+    ),
+)
+def test_props_stand_on_the_floor_and_have_a_size(make: props.Maker) -> None:
+    for seed in range(5):
+        prop = make(np.random.default_rng(seed))
+        lowest = min(
+            float(np.asarray(center)[..., 1].min()) - float(np.abs(turn[..., 1, :] * np.asarray(half)).sum(-1).max())
+            for center, turn, half in zip(prop.center, prop.turn, prop.half_sizes, strict=True)
+        )
+        assert -0.25 < lowest < 0.06
+        assert 0.03 < prop.radius < 10
+
+
+def test_a_walking_person_keeps_its_limbs_joined() -> None:
+    phase = np.linspace(0, 2 * np.pi, 9)
+    person = props.person(np.random.default_rng(3), phase, walks=True)
+    thigh, shin = person.center[0], person.center[1]
+    distance = np.linalg.norm(np.asarray(thigh) - np.asarray(shin), axis=-1)
+    assert np.ptp(np.asarray(thigh)[:, 2]) > 0.05  # it swings
+    assert (distance > 0.3).all()
+    assert (distance < 0.5).all()

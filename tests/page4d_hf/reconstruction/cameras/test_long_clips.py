@@ -8,22 +8,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from page4d_hf.geometry import align_sim3, camera_centers
+from page4d_hf.geometry import align_sim3, camera_centers, extrinsics_at
 from page4d_hf.reconstruction.cameras import long_clips
 from page4d_hf.reconstruction.cameras.bundle_adjustment import Adjusted
 from page4d_hf.reconstruction.cameras.long_clips import adjust_clip, keyframes
-from page4d_hf.reconstruction.tracks import Tracks
+from page4d_hf.reconstruction.tracks import FEWEST_FRAMES, Tracks, joined_tracks
 
 SIZE, FOCAL = (240, 320), 280.0
 
 
-def _centers(extrinsics: np.ndarray) -> np.ndarray:
-    return camera_centers(extrinsics)
-
-
 def _cameras(centers: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    rotation = Rotation.from_rotvec(turns).as_matrix()
-    return np.concatenate((rotation, -(rotation @ centers[..., None])), axis=2)
+    return extrinsics_at(Rotation.from_rotvec(turns).as_matrix(), centers)
 
 
 def _walk(steps: np.ndarray, seed: int = 0) -> tuple[Tracks, np.ndarray, np.ndarray]:
@@ -33,17 +28,14 @@ def _walk(steps: np.ndarray, seed: int = 0) -> tuple[Tracks, np.ndarray, np.ndar
     centers = np.stack((way, 0.3 * np.sin(way), 0.2 * np.cos(0.7 * way)), axis=1)
     extrinsics = _cameras(centers, np.stack((0.05 * np.cos(way), 0.1 * np.sin(way), 0 * way), axis=1))
     points = rng.uniform((way[0] - 2, -1.5, 2.5), (way[-1] + 2, 1.5, 5), size=(int(60 * (way[-1] - way[0] + 4)), 3))
-    track, frame, xy = [], [], []
-    for number, pose in enumerate(extrinsics):
+    observed = []
+    for pose in extrinsics:
         seen = points @ pose[:, :3].T + pose[:, 3]
         at = FOCAL * seen[:, :2] / seen[:, 2:] + (SIZE[1] / 2, SIZE[0] / 2) + rng.normal(0, 0.1, (len(points), 2))
         inside = np.flatnonzero(((at > 0) & (at < (SIZE[1], SIZE[0]))).all(axis=1))
-        track.append(inside)
-        frame.append(np.full(len(inside), number))
-        xy.append(at[inside])
-    tracks = Tracks(np.concatenate(track), np.concatenate(frame), np.concatenate(xy).astype(np.float32), len(points))
-    kept = tracks.lengths() >= 3
-    return tracks.select(kept), extrinsics, points[kept]
+        observed.append((inside, at[inside]))
+    kept = np.bincount(np.concatenate([inside for inside, _ in observed]), minlength=len(points)) >= FEWEST_FRAMES
+    return joined_tracks(observed), extrinsics, points[kept]
 
 
 def _started(tracks: Tracks, truth: np.ndarray, start: np.ndarray, points: np.ndarray) -> Adjusted:
@@ -57,7 +49,7 @@ def _started(tracks: Tracks, truth: np.ndarray, start: np.ndarray, points: np.nd
 
 def _error(found: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square error of the path after a Sim(3), over the path's extent."""
-    source, target = _centers(found), _centers(truth)
+    source, target = camera_centers(found), camera_centers(truth)
     off = align_sim3(source, target).apply_to_points(source) - target
     return float(np.sqrt((off**2).sum(axis=1).mean() / target.var(axis=0).sum()))
 
@@ -122,7 +114,7 @@ def test_a_part_whose_start_is_far_off_is_found(monkeypatch: pytest.MonkeyPatch,
     tracks, truth, points = _walk(np.full(44, 0.1))
     rng = np.random.default_rng(seed)
     start = truth.copy()
-    start[24:] = _cameras(_centers(truth)[24:] + rng.normal(0, 1, (20, 3)), rng.normal(0, 0.6, (20, 3)))
+    start[24:] = _cameras(camera_centers(truth)[24:] + rng.normal(0, 1, (20, 3)), rng.normal(0, 0.6, (20, 3)))
 
     found = adjust_clip(tracks, _started(tracks, truth, start, points), SIZE, hold_focal=True)
 
@@ -137,7 +129,7 @@ def test_a_keyframe_that_starts_behind_what_it_sees_is_located_by_the_points(
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     tracks, truth, points = _walk(np.full(44, 0.1))
     start = truth.copy()
-    start[[number]] = _cameras(_centers(truth)[[number]] + np.array((0, 0, 8)), np.array([[0, 0.1, 0]]))
+    start[[number]] = _cameras(camera_centers(truth)[[number]] + np.array((0, 0, 8)), np.array([[0, 0.1, 0]]))
 
     found = adjust_clip(tracks, _started(tracks, truth, start, points), SIZE, hold_focal=True, in_parts=False)
 

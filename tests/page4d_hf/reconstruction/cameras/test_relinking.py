@@ -14,27 +14,34 @@ SHIFTS = np.array([0.0, 1.3, -2.6, 3.45, 0.5])  # pixels to the right, of each f
 INTRINSICS = np.tile(np.array([[FOCAL, 0, 40], [0, FOCAL, 30], [0, 0, 1.0]]), (len(SHIFTS), 1, 1))
 
 
+def warped_textures(rng, warps):
+    """Images of a soft texture that is warped."""
+    patches = rng.uniform(0, 255, (15, 20, 3)).astype(np.float32)
+    texture = cv2.resize(patches, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    images = [cv2.warpAffine(texture, np.float32(warp), SIZE[::-1], flags=cv2.INTER_CUBIC) for warp in warps]
+    return [image.clip(0, 255).astype(np.uint8) for image in images]
+
+
+def cameras_before(extrinsics, corners):
+    """Exact cameras, and points at distance 2 that the first sees in corners [T, 2]."""
+    points = np.concatenate(((corners - (40, 30)) / FOCAL, np.ones((len(corners), 1))), axis=1) * 2
+    return Adjusted(extrinsics, FOCAL, points, np.ones(len(corners), bool))
+
+
 @pytest.fixture
 def wall():
     """A wall at distance 2 before a camera that moves sideways, tracked in the first three frames with errors of a
     quarter of a pixel: images, tracks, the truth [T, S, 2] and cameras that are exact."""
     rng = np.random.default_rng(0)
-    texture = cv2.resize(rng.uniform(0, 255, (15, 20, 3)).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-
-    def moved(shift):
-        image = cv2.warpAffine(texture, np.float32([[1, 0, shift], [0, 1, 0]]), SIZE[::-1], flags=cv2.INTER_CUBIC)
-        return image.clip(0, 255).astype(np.uint8)
-
+    images = warped_textures(rng, [[[1, 0, shift], [0, 1, 0]] for shift in SHIFTS])
     corners = np.stack(np.meshgrid(np.arange(12.5, 70, 8), np.arange(12.5, 50, 8)), axis=-1).reshape(-1, 2)
     truth = corners[:, None] + SHIFTS[:, None] * (1, 0)
     extrinsics = np.tile(np.eye(3, 4), (len(SHIFTS), 1, 1))
     extrinsics[:, 0, 3] = 2 * SHIFTS / FOCAL
-    points = np.concatenate(((corners - (40, 30)) / FOCAL, np.ones((len(corners), 1))), axis=1) * 2
     frame, track = np.divmod(np.arange(3 * len(corners)), len(corners))
     xy = truth[track, frame] + np.where(frame == 1, 0, rng.normal(scale=0.25, size=(2, len(frame)))).T
     tracks = Tracks(track, frame, xy.astype(np.float32), len(corners))
-    solution = Adjusted(extrinsics, FOCAL, points, np.ones(len(corners), bool))
-    return [moved(shift) for shift in SHIFTS], tracks, truth, solution
+    return images, tracks, truth, cameras_before(extrinsics, corners)
 
 
 def errors(tracks, truth):
@@ -83,31 +90,23 @@ def test_nothing_is_found_in_pixels_that_are_hidden(wall):
 
 def test_a_template_turns_and_grows_as_the_camera_does():
     """The camera comes nearer and rolls by 15 degrees."""
-    rng = np.random.default_rng(0)
-    texture = cv2.resize(rng.uniform(0, 255, (15, 20, 3)).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     frames = 3
     zooms, rolls = np.array([1, 1.15, 1.3]), np.radians([0, 7.5, 15])
     extrinsics = np.tile(np.eye(3, 4), (frames, 1, 1))
-    images, truth = [], []
+    warps, truth = [], []
     corners = np.stack(np.meshgrid(np.arange(28.5, 55, 8), np.arange(20.5, 45, 8)), axis=-1).reshape(-1, 2)
     for frame, (zoom, roll) in enumerate(zip(zooms, rolls, strict=True)):
         turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
         extrinsics[frame, :2, :2] = turn
         extrinsics[frame, 2, 3] = 2 / zoom - 2
         middle = np.array([39.5, 29.5])  # of the image, the first pixel at 0
-        warp = np.column_stack((zoom * turn, middle - zoom * turn @ middle)).astype(np.float32)
-        images.append(cv2.warpAffine(texture, warp, SIZE[::-1], flags=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8))
+        warps.append(np.column_stack((zoom * turn, middle - zoom * turn @ middle)))
         truth.append((corners - (40, 30)) @ (zoom * turn).T + (40, 30))
-    points = np.concatenate(((corners - (40, 30)) / FOCAL, np.ones((len(corners), 1))), axis=1) * 2
     count = len(corners)
-    tracks = Tracks(
-        np.tile(np.arange(count), frames),
-        np.repeat(np.arange(frames), count),
-        np.concatenate(truth).astype(np.float32),
-        count,
-    )
-    solution = Adjusted(extrinsics, FOCAL, points, np.ones(count, bool))
-    longer = relink(images, tracks, solution, INTRINSICS[:frames])
+    frame, track = np.divmod(np.arange(frames * count), count)
+    tracks = Tracks(track, frame, np.concatenate(truth).astype(np.float32), count)
+    images = warped_textures(np.random.default_rng(0), warps)
+    longer = relink(images, tracks, cameras_before(extrinsics, corners), INTRINSICS[:frames])
     found = np.bincount(longer.frame, minlength=frames)
     assert (found > 0.7 * count).all()
     assert np.median(errors(longer, np.stack(truth, axis=1))) < 0.1
