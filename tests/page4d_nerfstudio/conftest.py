@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nerfstudio.utils import profiler, writer
+from small_captures import write_capture
 from small_networks import save_small_network
 
 
@@ -20,6 +22,20 @@ def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small PAGE-4D and random weights; not to be changed."""
     return save_small_network(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A capture of 8 frames, the fourth of them held out."""
+    return write_capture(tmp_path / "capture")
+
+
+@pytest.fixture
+def page4d(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capture: Path) -> Any:
+    """A PAGE-4D that sees the capture's cameras."""
+    from perfect_page4d import PerfectPage4D  # and with it the dataparser, which tests of Gaussians do without
+
+    return PerfectPage4D(monkeypatch, tmp_path, capture)
 
 
 @pytest.fixture

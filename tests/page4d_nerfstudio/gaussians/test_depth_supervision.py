@@ -5,8 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from perfect_page4d import DEPTH, PerfectPage4D, outputs_of
-from small_captures import write_capture
+from perfect_page4d import DEPTH, outputs_of
 from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
 
 from page4d_hf.captures import read_capture
@@ -14,17 +13,6 @@ from page4d_hf.synthetic import write_synthetic_capture
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.data.dataset import Page4DDataset
 from page4d_nerfstudio.gaussians.model import ModelError, Page4DGaussiansModelConfig
-
-
-@pytest.fixture
-def capture(tmp_path):
-    return write_capture(tmp_path / "capture")
-
-
-@pytest.fixture
-def page4d(monkeypatch, tmp_path, capture):
-    read = read_capture(capture)
-    return PerfectPage4D(monkeypatch, tmp_path, dict(zip(read.frame_ids, read.extrinsics, strict=True)))
 
 
 @pytest.fixture(scope="module")
