@@ -12,19 +12,19 @@ and times grow from the middle of the capture.
 
 from __future__ import annotations
 
-import copy
 import statistics
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import tyro
-from rasterize import one_step
+from rasterize import one_step, set_up, trainer_config
 
+from page4d_hf.utils.measuring import timed
 from page4d_hf.utils.programs import input_errors_end_the_program
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))  # its tables
@@ -56,22 +56,14 @@ class StaticFlagOptions:
 
 
 def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str) -> Trainer:
-    from page4d_nerfstudio.configs import page4d_4dgs
-
-    config: Any = copy.deepcopy(page4d_4dgs.config)
-    config.max_num_iterations = options.steps
-    config.__post_init__()
+    config = trainer_config("page4d-4dgs", data, output, name, options.steps)
     config.machine.seed = options.seed
-    config.pipeline.datamanager.data = data
     config.pipeline.datamanager.dataparser.max_points = options.points
-    config.output_dir, config.timestamp, config.vis = output, name, "tensorboard"
-    config.logging.local_writer.enable = False
     if name == "all deform":
         config.pipeline.model.motion_threshold = float("-inf")
     if name == "flagged":
         config.pipeline.model.hide_motion_at_first = False
-    trainer = config.setup()
-    trainer.setup()
+    trainer = set_up(config)
     model = trainer.pipeline.model
     if name != "all deform" and options.mislabel > 0:
         moving = torch.where(model.in_motion)[0]
@@ -83,15 +75,9 @@ def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str
 @torch.no_grad()
 def render_seconds(trainer: Trainer) -> float:
     """Median seconds of rendering a held-out view."""
-    model = trainer.pipeline.model.eval()
-    seconds = []
-    for camera, _ in trainer.pipeline.datamanager.fixed_indices_eval_dataloader:
-        start = time.perf_counter()
-        model.get_outputs_for_camera(camera)
-        if trainer.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    render = trainer.pipeline.model.eval().get_outputs_for_camera
+    views, device = trainer.pipeline.datamanager.fixed_indices_eval_dataloader, torch.device(trainer.device)
+    return statistics.median(timed(partial(render, camera), device) for camera, _ in views)
 
 
 def compare(options: StaticFlagOptions, folder: Path) -> None:

@@ -16,7 +16,6 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +24,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from page4d_hf.utils.measuring import timed
+from page4d_hf.utils.measuring import instant, timed
 from page4d_hf.utils.programs import input_errors_end_the_program
 from page4d_nerfstudio.rasterization import rasterize
 
@@ -88,27 +87,20 @@ def make_scene(options: RasterizerOptions) -> dict[str, Any]:
     }
 
 
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def one_round(device: Device, scene: dict[str, Any], weights: Tensor) -> tuple[float, float, Tensor, list[Tensor], Any]:
     """Seconds forward and backward, the image, the gradients of `INPUTS` and the rasteriser's `info`."""
+    place = torch.device(device)
     arguments: dict[str, Any] = {
-        name: value.to(device) if isinstance(value, Tensor) else value for name, value in scene.items()
+        name: value.to(place) if isinstance(value, Tensor) else value for name, value in scene.items()
     }
     inputs = [arguments[name].detach().requires_grad_(True) for name in INPUTS]
     arguments |= dict(zip(INPUTS, inputs, strict=True))
-    weights = weights.to(device)
-    synchronize(device)
-    start = time.perf_counter()
+    weights = weights.to(place)
+    start = instant(place)
     render, _, info = rasterize(**arguments)
-    synchronize(device)
-    middle = time.perf_counter()
+    middle = instant(place)
     gradients = torch.autograd.grad(render, inputs, weights)  # no loss in between: its time is not the rasteriser's
-    synchronize(device)
-    end = time.perf_counter()
+    end = instant(place)
     return middle - start, end - middle, render.detach().cpu(), [gradient.cpu() for gradient in gradients], info
 
 
@@ -195,24 +187,39 @@ def time_rasterizer(options: RasterizerOptions) -> None:
     )
 
 
+def trainer_config(method: str, data: Path, output: Path, name: str, steps: int | None = None) -> Any:
+    """The configuration of `ns-train METHOD --max-num-iterations STEPS --data DATA`, which writes to a run's folder of
+    that name, and nothing to the terminal."""
+    from page4d_nerfstudio import configs
+
+    config: Any = copy.deepcopy(getattr(configs, method.replace("-", "_")).config)
+    if steps is not None:
+        config.max_num_iterations = steps
+        config.__post_init__()  # schedules follow the length
+    config.pipeline.datamanager.data = data
+    config.output_dir, config.timestamp, config.vis = output, name, "tensorboard"
+    config.logging.local_writer.enable = False
+    return config
+
+
+def set_up(config: Any) -> Trainer:
+    """The trainer of a configuration, ready for its first step."""
+    trainer = config.setup()
+    trainer.setup()
+    return trainer
+
+
 def make_trainer(options: RasterizerOptions, folder: Path) -> Trainer:
-    """A trainer of page4d-4dgs as `ns-train` makes it, on a synthetic capture; its Gaussians never get more or less."""
+    """A trainer of page4d-4dgs on a synthetic capture; its Gaussians never get more or less."""
     from page4d_hf.synthetic import write_synthetic_capture
-    from page4d_nerfstudio.configs import page4d_4dgs
 
     capture = write_synthetic_capture(
         folder / "capture", width=options.width, height=options.height, num_points=options.gaussians, seed=options.seed
     )
-    config: Any = copy.deepcopy(page4d_4dgs.config)
-    config.pipeline.datamanager.data = capture
-    config.output_dir = folder / "output"
-    config.set_timestamp()
-    config.vis = "tensorboard"
+    config = trainer_config("page4d-4dgs", capture, folder / "output", "steps")
     config.pipeline.model.refine_every = 10**9
     config.machine.device_type = options.devices[-1]
-    trainer = config.setup()
-    trainer.setup()
-    return trainer
+    return set_up(config)
 
 
 def train_step(trainer: Trainer, step: int) -> None:

@@ -75,11 +75,12 @@ def drift(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def main(options: ReconstructOptions) -> None:
-    from evaluator.metrics.trajectories import camera_figures, camera_to_world, score_still_camera
+    from evaluator.metrics.trajectories import camera_figures, score_still_camera
 
     from page4d_hf import reconstruct
     from page4d_hf.captures import as_pinhole, read_capture
     from page4d_hf.frames import Frames
+    from page4d_hf.geometry import camera_centers
     from page4d_hf.utils.lazy_images import LazyImages
     from page4d_hf.utils.measuring import peak_memory
 
@@ -99,7 +100,6 @@ def main(options: ReconstructOptions) -> None:
                 str(path),
             )
             truth = capture.extrinsics[chosen]
-            centers = camera_to_world(truth)[:, :3, 3]
             extent = score_still_camera(truth)["ate"]
             for refine in options.refine:
                 stages, started = Stages(), time.process_time()
@@ -121,7 +121,7 @@ def main(options: ReconstructOptions) -> None:
                     "network" if refine == "off" else "refined",
                     f"{figures['ate']:.4f}",
                     f"{figures['ate'] / extent:.2%}",
-                    f"{drift(camera_to_world(made.extrinsics)[:, :3, 3], centers):.2%}",
+                    f"{drift(camera_centers(made.extrinsics), camera_centers(truth)):.2%}",
                     f"{figures['rpe_rotation']:.3f}",
                     *(f"{stages.seconds[stage]:.1f}" for stage in STAGES),
                     f"{seconds:.1f}",

@@ -244,37 +244,35 @@ def time_steps(options: TrainingOptions) -> None:
 
 
 @contextmanager
-def parquet_clips(size: tuple[int, int], frames: int = 16, shards: int = 2, clips: int = 4) -> Iterator[Path]:
+def parquet_clips(size: tuple[int, int]) -> Iterator[Path]:
     """A data set of synthetic clips, stored as clips of cameras are: JPEG images, 16-bit depth."""
     from datasets import Dataset
 
     from page4d_hf.clips import clip_features
-    from page4d_hf.clips.encoding import encode_image, encode_synthetic_clips
+    from page4d_hf.clips.encoding import encode_synthetic_clips
 
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "data").mkdir()
-        for shard in range(shards):
+        for shard in range(2):
             rows = []
-            for clip in encode_synthetic_clips(
-                range(clips * shard, clips * (shard + 1)), num_frames=frames, image_size=size
-            ):
+            for clip in encode_synthetic_clips(range(4 * shard, 4 * shard + 4), num_frames=16, image_size=size):
                 assert clip.row is not None
-                rows.append(
-                    clip.row | {"images": [as_jpeg(image["bytes"], encode_image) for image in clip.row["images"]]}
-                )
-            path = Path(name) / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
+                rows.append(clip.row | {"images": [as_jpeg(image["bytes"]) for image in clip.row["images"]]})
+            path = Path(name) / "data" / f"train-{shard:05d}-of-00002.parquet"
             Dataset.from_list(rows, features=clip_features()).to_parquet(path)
         yield Path(name)
 
 
-def as_jpeg(png: bytes, encode: Any) -> dict[str, Any]:
+def as_jpeg(png: bytes) -> dict[str, Any]:
     """An image of a row, as JPEG."""
     import io
 
     import numpy as np
     from PIL import Image
 
-    return {"bytes": encode(np.asarray(Image.open(io.BytesIO(png))), jpeg=True), "path": None}
+    from page4d_hf.clips.encoding import encode_image
+
+    return {"bytes": encode_image(np.asarray(Image.open(io.BytesIO(png))), jpeg=True), "path": None}
 
 
 def time_data(options: TrainingOptions) -> None:

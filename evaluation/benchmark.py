@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
 import statistics
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
 import torch
 import tyro
 from evaluator.reporting.formats import NOTHING, markdown_table
@@ -246,17 +248,10 @@ def measure_here(frames: int, options: BenchmarkOptions) -> Row:
 
 def _limit_memory(device: str) -> None:
     """On a CPU, fail when the memory is used up, before the system ends this process or others."""
-    import resource
-
     from page4d_hf.weights.loading import resolve_device
 
-    try:
-        lines = Path("/proc/meminfo").read_text("utf8").splitlines()
-        available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return  # not Linux
     if resolve_device(device).type == "cpu":
-        limit = int(OWN_MEMORY_SHARE * available)
+        limit = int(OWN_MEMORY_SHARE * psutil.virtual_memory().available)
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
 

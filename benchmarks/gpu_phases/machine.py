@@ -12,7 +12,7 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.package_version import versions_of
 from page4d_hf.utils.measuring import device_name, timed
 
-from .session import Session, rows_of
+from .session import Session
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "numba", "nerfstudio", "gsplat", "page4d")
 
@@ -21,13 +21,13 @@ def run(session: Session) -> None:
     if session.device == "cuda" and not torch.cuda.is_available():
         raise Page4DError("PyTorch finds no CUDA device; --toy runs everything in small on the CPU.")
     device = torch.device(session.device)
-    earlier = [row["value"] for row in rows_of(session.output, session.phase) if row["name"] == "device"]
-    if earlier and earlier[0] != device_name(device):
+    earlier = session.row("device")
+    if earlier is not None and earlier["value"] != device_name(device):
         raise Page4DError(
-            f"The figures in {session.output} are of {earlier[0]}, and this is {device_name(device)}; name another "
-            "--output."
+            f"The figures in {session.output} are of {earlier['value']}, and this is {device_name(device)}; name "
+            "another --output."
         )
-    if not session.has("device"):
+    if earlier is None:
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else None
         session.add("device", value=device_name(device))
         session.add("GPU memory, GiB", value=memory)

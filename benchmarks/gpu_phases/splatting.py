@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rasterize import train_step
+from rasterize import set_up, train_step, trainer_config
 
 from page4d_hf.utils.measuring import instant, timed
 
@@ -86,20 +85,10 @@ def train(session: Session, data: Path, method: str, steps: int, seconds_to_spen
 
 
 def make_trainer(session: Session, data: Path, method: str, steps: int) -> Trainer:
-    """A trainer as `ns-train METHOD --max-num-iterations STEPS --data DATA` makes it, which evaluates nothing on the
-    way."""
-    from page4d_nerfstudio import configs
-
-    config: Any = copy.deepcopy(getattr(configs, method.replace("-", "_")).config)
-    config.max_num_iterations = steps
-    config.__post_init__()  # schedules follow the length
-    config.machine.device_type = session.device
-    config.pipeline.datamanager.data = data
-    config.output_dir, config.experiment_name = session.folder, "training"
-    config.timestamp, config.vis = f"{method}-{steps}-{time.time():.0f}", "tensorboard"
-    config.logging.local_writer.enable = False
-    trainer = config.setup()
-    trainer.setup()
+    """A trainer in a folder of its own."""
+    config = trainer_config(method, data, session.folder, f"{method}-{steps}-{time.time():.0f}", steps)
+    config.machine.device_type, config.experiment_name = session.device, "training"
+    trainer = set_up(config)
     if session.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     return trainer

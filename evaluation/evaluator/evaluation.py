@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.package_version import versions_of
 from page4d_hf.reconstruction.network import resolve_resolution
 from page4d_hf.utils.folders import check_output_folder, folder_of_all_processes, whole_folder
-from page4d_hf.utils.progress import progress_bar
+from page4d_hf.utils.progress import Progress, progress_bar
 
 from .digests import data_digest, file_digest
 from .inference import Inference, PointSource
@@ -38,7 +37,6 @@ from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequen
 from .tasks import average, score
 from .trivial import trivial_predictions
 
-Report = Callable[[str, int, int], None]
 PATIENCE = timedelta(days=7)  # for which processes that are done wait for the others
 
 
@@ -181,7 +179,7 @@ class Evaluation:
         # Shared out by their places, whatever is finished: another process may be done with its first one by now.
         mine = self.names[self.state.process_index :: self.state.num_processes]
         with self._held:
-            with _progress(self.state.is_main_process) as report:
+            with progress_bar(shown=self.state.is_main_process) as report:
                 for done, name in enumerate(mine):
                     report("sequences", done, len(mine))
                     self._evaluate(name, report)
@@ -189,7 +187,7 @@ class Evaluation:
             self.state.wait_for_everyone()
             return self._gather() if self.state.is_main_process else {}
 
-    def _evaluate(self, name: str, report: Report) -> None:
+    def _evaluate(self, name: str, report: Progress) -> None:
         """Score a sequence, if it is not scored yet as its files are now."""
         source: dict[str, str] = {}
         try:
@@ -224,7 +222,7 @@ class Evaluation:
             return False
         return not self.options.plots or self.folder.plots(name).is_dir()
 
-    def _score(self, sequence: EvaluatedSequence, report: Report) -> SequenceScores:
+    def _score(self, sequence: EvaluatedSequence, report: Progress) -> SequenceScores:
         """Predict a sequence, or read its predictions, and score it; keep predictions and plots where asked for."""
         options, name = self.options, sequence.name
         predictions = self._predictions(sequence, report)
@@ -242,7 +240,7 @@ class Evaluation:
             report("plots", 1, 1)
         return scores
 
-    def _predictions(self, sequence: EvaluatedSequence, report: Report) -> Predictions:
+    def _predictions(self, sequence: EvaluatedSequence, report: Progress) -> Predictions:
         if self.evaluated is not None:
             return predict(sequence, self.evaluated, self.inference, progress=report)
         if self.options.predictions is None:
@@ -282,16 +280,6 @@ def inference_of(
     width = resolve_resolution(options.resolution, evaluated.processor, evaluated.model.config.patch_size)
     inference = replace(protocol.inference, resolution=width)
     return inference if inference.points is None else replace(inference, points=options.points)
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Report]:
-    """A progress bar, of one process for all."""
-    if not shown:
-        yield lambda stage, done, total: None
-        return
-    with progress_bar() as report:
-        yield report
 
 
 def _default_method(options: EvaluationOptions) -> str:

@@ -18,10 +18,6 @@ from .metrics.alignment import AlignmentName
 from .metrics.depth import DepthLimits
 from .sequences import SELECTIONS, Selection
 
-LPIPSNetwork = Literal["vgg", "alex"]
-# As page4d_nerfstudio.gaussians.metrics has them, which needs nerfstudio.
-LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"vgg": "VGG16", "alex": "AlexNet"}
-
 OTHERS = "other data sets"  # the key of what holds for data sets that are not named
 
 _ALIGNMENT_WORDS: dict[AlignmentName, str] = {
@@ -150,33 +146,10 @@ class PointsProtocol:
         return _lines(lines, self.selections)
 
 
-@dataclass(frozen=True)
-class NovelViewsProtocol:
-    """How rendered views are compared: 4D Gaussians are trained on a scene, from the model's points."""
-
-    name: str
-    method: str = "page4d-4dgs"  # what is trained, as ns-train knows it
-    iterations: int = 14_000
-    lpips_network: LPIPSNetwork = "vgg"
-    seeds: tuple[int, ...] = (0, 1, 2)  # of the runs of each row; the paper does not say how many it has
-    task: Literal["novel-views"] = "novel-views"
-
-    def __str__(self) -> str:
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''} ({', '.join(map(str, self.seeds))})"
-        lines = [
-            _title(self),
-            f"Each scene: {self.method} from the initialisation named, {self.iterations:,} steps, {seeds}.",
-            f"Figures: PSNR, SSIM and LPIPS (of {LPIPS_NETWORKS[self.lpips_network]}) of ns-eval, means over the "
-            "scene's held-out views at the size that is trained on.",
-            "Averages: over seeds, then over scenes, each of which counts the same.",
-        ]
-        return "\n".join(lines)
-
-
 Protocol = DepthProtocol | PoseProtocol | PointsProtocol
 
 
-def _title(protocol: Protocol | NovelViewsProtocol) -> str:
+def _title(protocol: Protocol) -> str:
     return f"Protocol {protocol.name}, {protocol.task}."
 
 

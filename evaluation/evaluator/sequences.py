@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,11 @@ from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
 from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError
 from page4d_hf.utils.evenly import evenly
+from page4d_hf.utils.programs import counted
 
 from .metrics.scores import EvaluationError, ExclusionError
 
 Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
-EVALUATED: tuple[Dataset, ...] = get_args(Dataset)
 PAPERS_POSE_FRAMES = 10
 SINTEL_SEQUENCES = (
     "alley_1", "alley_2", "ambush_2", "ambush_4", "ambush_5", "ambush_6", "ambush_7", "bamboo_1", "bamboo_2",
@@ -72,8 +72,7 @@ class Selection:
         return replace(self, sequences=sequences, published=False)
 
     def __str__(self) -> str:
-        count = 0 if self.sequences is None else len(self.sequences)
-        names = f"{count} sequence{'s' if count > 1 else ''}" if count else "all sequences"
+        names = counted(len(self.sequences), "sequence") if self.sequences else "all sequences"
         words = [names + (f" of the split {self.split}" if self.split else "")]
         if self.ranks:
             words.append(f"images {self.ranks[0]} to {self.ranks[1]}, counted from 0")

@@ -160,16 +160,7 @@ _Group = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # predicted, truth, m
 def _joined(frames: list[_DepthFrame]) -> _Group:
     """All frames as one; regions are known where all or some of the frames have a mask: see `regions_of`."""
     predicted, truth, masks = zip(*(frame.pixels for frame in frames), strict=True)
-    moving = None
-    if any(mask is not None for mask in masks):
-        # 0 static, 1 moving, 2 not known: the last frame of a sequence of Sintel, for one, has no mask.
-        moving = np.concatenate(
-            [
-                np.full(frame.count, 2, np.uint8) if mask is None else mask.astype(np.uint8)
-                for frame, mask in zip(frames, masks, strict=True)
-            ]
-        )
-    return np.concatenate(predicted), np.concatenate(truth), moving
+    return np.concatenate(predicted), np.concatenate(truth), _motion_labels(masks, predicted)
 
 
 def _scored(
@@ -237,7 +228,7 @@ def _score_pose(
     if still_camera:
         scores.figures = score_still_camera(truth)
     else:
-        scores.figures = score_trajectory(_wanted(predictions.extrinsics, "extrinsics"), truth).figures
+        scores.figures = score_trajectory(_wanted(predictions.extrinsics, "extrinsics"), truth)
     scores.weight = 1.0
 
 
@@ -259,32 +250,25 @@ def _score_points(
         scores.notes.append(f"{int((sizes == 0).sum())} of {len(truths)} frames have no true depth that counts.")
     sampled = evenly(int(sizes.sum()), protocol.max_points)
     starts = np.concatenate(([0], np.cumsum(sizes)))
-    found, expected, moving = [], [], []
+    found, expected, masks = [], [], []
     for i, truth in enumerate(truths):
         inside = sampled[(sampled >= starts[i]) & (sampled < starts[i + 1])] - starts[i]
         if truth is None or not len(inside):
             continue
         rows, columns = np.unravel_index(counting[i][inside], truth.shape)
-        expected.append(_true_points(sequence, i, truth)[rows, columns])
+        world = lifted_points(truth, sequence.frames.capture.extrinsics[i], sequence.frames.intrinsics[i])
+        expected.append(world[rows, columns])
         found.append(_predicted_points(predictions, sequence, i, rows, columns, truth.shape))
         mask = sequence.frames.load_motion_mask(i)
-        moving.append(np.full(len(inside), 2, np.uint8) if mask is None else mask[rows, columns].astype(np.uint8))
-    labels = np.concatenate(moving)
+        masks.append(None if mask is None else mask[rows, columns])
     predicted, true = np.concatenate(found), np.concatenate(expected)
     missing = int((~np.isfinite(predicted).all(axis=1)).sum())
     scores.counts["points_without_prediction"] = missing
     if missing:
         scores.notes.append(f"{missing / len(predicted):.2%} of the points have no prediction and lack accuracy.")
-    result = score_points(
-        predicted, true, protocol.alignment, regions=regions_of(labels if (labels < 2).any() else None)
-    )
+    result = score_points(predicted, true, protocol.alignment, regions=regions_of(_motion_labels(masks, found)))
     scores.figures, scores.weight = result.figures, 1.0
     scores.counts |= result.points
-
-
-def _true_points(sequence: EvaluatedSequence, index: int, depth: np.ndarray) -> np.ndarray:
-    frames = sequence.frames
-    return lifted_points(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
 
 
 def _predicted_points(
@@ -313,6 +297,20 @@ def _predicted_points(
 
 # --------------------------------------------------------------------------------------------------------------------
 # Both
+
+
+def _motion_labels(masks: Sequence[np.ndarray | None], pixels: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Labels `(N,)` of all pixels of frames, of each its own: 0 static, 1 moving, 2 not known, as of the last frame of
+    a sequence of Sintel, which has no mask. None where no frame has a mask.
+    """
+    if all(mask is None for mask in masks):
+        return None
+    return np.concatenate(
+        [
+            np.full(len(of_frame), 2, np.uint8) if mask is None else mask.astype(np.uint8)
+            for mask, of_frame in zip(masks, pixels, strict=True)
+        ]
+    )
 
 
 def _wanted(array: np.ndarray | None, name: str) -> np.ndarray:

@@ -188,10 +188,6 @@ class FrameList:
                 }
             )
 
-    def has_masks(self) -> bool:
-        """Whether any frame has a mask."""
-        return any(frame["motion_mask_paths"] is not None for frame in self._frames)
-
     def capture(self, **fields: Any) -> Capture:
         """The capture of the frames that were added, with further fields of `Capture`."""
         if not self._frames:

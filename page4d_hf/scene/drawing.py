@@ -104,12 +104,9 @@ def range_of(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def camera_lines(
-    extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: np.ndarray, depth: float, times: np.ndarray
-) -> list[Line]:
-    """Frustums of cameras `[N, ...]`, blue at time 0 to red at time 1."""
-    frustums = frustum_lines(extrinsics, camera_corners(extrinsics, intrinsics, sizes, depth))
-    colors = colored(times, 0, 1).tolist()
+def camera_lines(extrinsics: np.ndarray, corners: np.ndarray, times: np.ndarray) -> list[Line]:
+    """Frustums of cameras `[N, 3, 4]` with their `corners` `[N, 4, 3]`, blue at time 0 to red at time 1."""
+    frustums, colors = frustum_lines(extrinsics, corners), colored(times, 0, 1).tolist()
     return [Line(edge, tuple(color), 1.2) for edges, color in zip(frustums, colors, strict=True) for edge in edges]
 
 

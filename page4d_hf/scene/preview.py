@@ -87,7 +87,7 @@ def _worlds(strip: npt.NDArray[Any], scene: Reconstruction, times: npt.NDArray[A
     depth = frustum_depth(extrinsics, points)
     corners = camera_corners(extrinsics, scene.intrinsics, sizes, depth)
     some = evenly(len(scene), FRUSTUMS)
-    frustums = camera_lines(extrinsics[some], scene.intrinsics[some], sizes[some], depth, times[some])
+    frustums = camera_lines(extrinsics[some], corners[some], times[some])
     left, right = (strip.shape[1] - 3 * GAP) // 2, (strip.shape[1] - 3 * GAP + 1) // 2
     edge = GAP
     for width, look_from, name in ((left, from_above, "from above"), (right, overview, "from behind")):

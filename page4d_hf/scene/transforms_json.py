@@ -161,9 +161,9 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
     if not is_rotation(matrix[:3, :3]):
         raise SceneError(f"The transform_matrix {of} does not hold a rotation.")
 
-    def number(key: str) -> Any:
-        value = getattr(meta, key)
-        return getattr(frame, key) if value is None else value
+    def number(key: str, otherwise: float | None = None) -> Any:
+        values = getattr(meta, key), getattr(frame, key), otherwise
+        return next((value for value in values if value is not None), None)
 
     try:
         let_pillow_read(image_path)
@@ -184,14 +184,7 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
         focal_y = focal_x if angle_y is None else height / 2 / math.tan(angle_y / 2)
     if focal_x is None or focal_y is None:
         raise SceneError(f"There is no focal length (fl_x, or camera_angle_x) {of}.")
-    center_x, center_y = number("cx"), number("cy")
-    intrinsics = np.array(
-        [
-            [focal_x, 0, width / 2 if center_x is None else center_x],
-            [0, focal_y, height / 2 if center_y is None else center_y],
-            [0, 0, 1],
-        ]
-    )
+    intrinsics = np.array([[focal_x, 0, number("cx", width / 2)], [0, focal_y, number("cy", height / 2)], [0, 0, 1]])
     named = None if meta.camera_model is None else meta.camera_model in FISHEYE_MODELS
     flagged: bool | None = number("is_fisheye")
     if named is not None and flagged is not None and named != flagged:
@@ -207,7 +200,7 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
         )
     distortion = np.zeros(5)
     coefficients = FISHEYE_DISTORTION if fisheye else DISTORTION
-    distortion[: len(coefficients)] = [number(key) or 0.0 for key in coefficients]
+    distortion[: len(coefficients)] = [number(key, 0.0) for key in coefficients]
 
     def beside(key: str) -> Path | None:
         name = getattr(frame, key)

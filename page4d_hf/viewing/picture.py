@@ -42,11 +42,10 @@ def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[i
     side = scene.point_size * look.focal * size[1] / look.distance
 
     some = evenly(len(scene), FRUSTUMS)
-    poses, lenses, sizes = scene.extrinsics[some], scene.intrinsics[some], scene.image_sizes[some]
     devices = [scene.camera_ids == device for device in np.unique(scene.camera_ids)]
     lines = [
         *(line for of in devices for line in path_lines(scene.extrinsics[of], scene.times[of])),
-        *camera_lines(poses, lenses, sizes, depth, scene.times[some]),
+        *camera_lines(scene.extrinsics[some], corners[some], scene.times[some]),
     ]
     current = scene.frames_at(instant)
     posters = [Poster(_shrunk(scene.load_image(int(frame))), corners[frame]) for frame in current]

@@ -231,7 +231,9 @@ def _viewed(
         else:
             nearest = np.abs(stored_times[kept][:, None] - instants).argmin(axis=1)
             for k in range(len(instants)):
-                clouds[k].append(_with_depth(stored.take(nearest == k), frames, int(np.argmax(instant == k))))
+                cloud, pose = stored.take(nearest == k), frames.capture.extrinsics[np.argmax(instant == k)]
+                depth = cloud.points @ pose[2, :3] + pose[2, 3]
+                clouds[k].append(replace(cloud, depth=np.where(depth > 0, depth, np.nan).astype(np.float32)))
     joined = [Cloud.joined(parts) for parts in clouds]
     radius = scene_radius(frames.capture.extrinsics, Cloud.joined([*joined, timeless]).points)
     return ViewedScene(
@@ -285,10 +287,3 @@ def _lifted(frames: PinholeFrames, index: int, maps: Maps, limit: int, rng: np.r
         motion = cv2.resize(motion, depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
     confidence, motion = (None if values is None else values[chosen] for values in (maps.confidence, motion))
     return Cloud.of(points, colors, depth[chosen], confidence, motion), int(known.sum())
-
-
-def _with_depth(cloud: Cloud, frames: PinholeFrames, index: int) -> Cloud:
-    """Points with their depth in a frame's camera."""
-    pose = frames.capture.extrinsics[index]
-    depth = cloud.points @ pose[2, :3] + pose[2, 3]
-    return Cloud.of(cloud.points, cloud.colors, np.where(depth > 0, depth, np.nan), cloud.confidence, cloud.motion)

@@ -48,7 +48,6 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, forking_python: ForkedPyth
     return output
 
 
-@pytest.mark.slow
 def test_a_toy_run_does_every_phase_on_the_cpu(toy_run):
     assert states_of(toy_run) == {phase.name: "done" for phase in gpu.PHASES}, (toy_run / "results.md").read_text()
     rows = {phase["name"]: [row["name"] for row in phase["rows"]] for phase in results_of(toy_run)["phases"]}
@@ -59,21 +58,18 @@ def test_a_toy_run_does_every_phase_on_the_cpu(toy_run):
     assert rows["tiny"] == ["before", "after"]
 
 
-@pytest.mark.slow
 def test_the_toy_run_counts_the_tests_that_need_a_gpu_as_skipped_and_none_as_failed(toy_run):
     tests = rows_of(toy_run, "rasterizer")[0]
     assert tests["failed"] == 0
     assert tests["passed"] + tests["skipped"] >= 6
 
 
-@pytest.mark.slow
 def test_what_comes_back_is_a_handful_of_files(toy_run):
     kept = sorted(path.name for path in (toy_run.parent / "kept").iterdir())
     assert {"log.txt", "results.json", "results.md", "tiny-model.safetensors"} <= set(kept)
     assert len(kept) <= 8
 
 
-@pytest.mark.slow
 def test_a_finished_run_measures_nothing_again(toy_run):
     before = results_of(toy_run)["phases"]
 
@@ -82,7 +78,6 @@ def test_a_finished_run_measures_nothing_again(toy_run):
     assert results_of(toy_run)["phases"] == before
 
 
-@pytest.mark.slow
 def test_the_page_says_that_a_toy_run_measures_nothing(toy_run):
     text = (toy_run / "results.md").read_text()
     assert "Toy run on a CPU: these figures say that the script works, and nothing else." in text

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from benchmark import BenchmarkOptions, Row, main, markdown, measure, measure_apart, measure_here, run
-from small_networks import small_network
 from table_text import squeezed
 
 from page4d_hf import Page4DImageProcessor
@@ -25,11 +24,9 @@ from page4d_hf.errors import Page4DError
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model") / "small"
-    small_network().save_pretrained(folder)
-    return str(folder)
+@pytest.fixture
+def model(tiny_model: Path) -> str:
+    return str(tiny_model)
 
 
 def options(model: str, **values) -> BenchmarkOptions:
@@ -50,22 +47,18 @@ def test_a_process_of_its_own_gives_times_memory_and_what_they_depend_on(model):
     assert row.facts["threads"] == 1
 
 
-@pytest.mark.parametrize(("mask", "strength"), [("on", 1.0), ("off", 0.0)])
-def test_the_mask_is_on_or_off_as_asked_for(model, mask, strength, monkeypatch):
+@pytest.mark.parametrize(("mask", "in_turn"), [("on", [1.0]), ("off", [0.0]), ("both", [0.0, 1.0])])
+def test_the_mask_is_on_or_off_as_asked_for_or_both_in_turn(model, mask, in_turn, monkeypatch):
     strengths = []
     monkeypatch.setattr("page4d_hf.Page4DModel.forward", lambda *args, mask_strength: strengths.append(mask_strength))
-    measure(1, options(model, mask=mask))
+    row = measure(1, options(model, mask=mask))
 
-    assert strengths == [strength] * 3
+    assert strengths == in_turn * 3
+    assert len(row.seconds) == 2
+    assert len(row.without_mask or []) == (2 if mask == "both" else 0)
 
 
-def test_with_both_the_mask_is_off_and_on_in_turn_and_the_table_says_what_it_costs(model, monkeypatch):
-    strengths = []
-    monkeypatch.setattr("page4d_hf.Page4DModel.forward", lambda *args, mask_strength: strengths.append(mask_strength))
-    row = measure(1, options(model, mask="both"))
-    assert strengths == [0.0, 1.0] * 3
-    assert len(row.seconds) == len(row.without_mask) == 2
-
+def test_with_both_the_table_says_what_the_mask_costs(model):
     row = Row(4, [2.2, 3.3, 4.0], 2**30, without_mask=[2.0, 3.0, 5.0])
     table = squeezed(markdown([row, Row(8, failed="out of memory")], options(model, mask="both")))
     assert "| frames | mask off | mask costs | seconds | frames per second | peak memory |" in table

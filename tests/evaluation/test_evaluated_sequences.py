@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ import small_sintel
 import small_tum
 from evaluator.metrics.scores import EvaluationError, ExclusionError
 from evaluator.sequences import (
-    EVALUATED,
     SELECTIONS,
     SINTEL_SEQUENCES,
+    Dataset,
     Selection,
     choose_frames,
     choose_sequences,
@@ -31,9 +32,9 @@ from page4d_hf.errors import CaptureError
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder of each data set, with one sequence."""
-    roots = {name: tmp_path_factory.mktemp(name) for name in EVALUATED}
+    roots = {name: tmp_path_factory.mktemp(name) for name in get_args(Dataset)}
     small_sintel.SmallSintel(roots["sintel"])
-    small_bonn.write_bonn(roots["bonn"])
+    small_bonn.SmallBonn(roots["bonn"])
     small_tum.SmallSequence(roots["tum"])
     small_dycheck.SmallCapture(roots["dycheck"])
     small_point_odyssey.Sequence(roots["point-odyssey"], "test/ani")
@@ -113,7 +114,7 @@ def test_a_folder_with_other_sequences_alone_is_refused(tmp_path: Path) -> None:
         choose_sequences("tum", tmp_path, select("page4d", "pose", "tum"))
 
 
-@pytest.mark.parametrize("dataset", EVALUATED)
+@pytest.mark.parametrize("dataset", get_args(Dataset))
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_missing_data_set_says_where_it_is_published_and_how_it_looks(
     tmp_path: Path, dataset: str, exists: bool

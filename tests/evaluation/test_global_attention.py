@@ -176,11 +176,3 @@ def test_a_layer_that_is_not_there_is_refused(moving):
         hidden_patches(small_network(), moving, "both", [5]),
     ):
         pass
-
-
-def test_queries_that_are_not_there_are_refused(moving):
-    with (
-        pytest.raises(EvaluationError, match="none, both, cameras, patches"),
-        hidden_patches(small_network(), moving, "registers"),
-    ):
-        pass

@@ -207,6 +207,11 @@ def test_a_share_of_pixels_out_of_range_is_refused(share):
         MaskStudy(min_share=share)
 
 
+def test_queries_that_are_not_there_are_refused():
+    with pytest.raises(EvaluationError, match="none, both, cameras, patches, not registers"):
+        MaskStudy(("registers",))
+
+
 def test_a_network_without_cameras_is_refused():
     with pytest.raises(EvaluationError, match="camera head"):
         study_clip(small_network(enable_camera=False), clips()[0], MaskStudy())
@@ -268,9 +273,8 @@ def test_a_sequence_without_masks_is_excluded(capture):
 
 
 @pytest.mark.slow
-def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Path, capsys):
-    small_network().save_pretrained(tmp_path / "model")
-    words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "2", "--synthetic.frames", "3"]
+def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Path, tiny_model: Path, capsys):
+    words = ["--model", str(tiny_model), "--synthetic.clips", "2", "--synthetic.frames", "3"]
     words += ["--synthetic.image-size", "42", "56", "--synthetic.scenes.moving-share", "1", "--pictures", "1"]
     for name in ("first", "second"):
         program.main([*words, "--output", str(tmp_path / name)])
@@ -301,11 +305,10 @@ def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkey
     assert strengths(0.0) == {0.0}
 
 
-def test_a_study_of_some_sequences_says_so(tmp_path: Path):
+def test_a_study_of_some_sequences_says_so(tmp_path: Path, tiny_model: Path):
     for name in ("one", "other"):
         write_synthetic_capture(tmp_path / "rooms" / name, num_frames=3, width=56, height=42, supersampling=1)
-    small_network().save_pretrained(tmp_path / "model")
-    words = ["--model", str(tmp_path / "model"), "--dataset", "nerfies", "--data-root", str(tmp_path / "rooms")]
+    words = ["--model", str(tiny_model), "--dataset", "nerfies", "--data-root", str(tmp_path / "rooms")]
     words += ["--sequences", "one/0", "--study.min-share", "0.01", "--resolution", "56", "--pictures", "0"]
     program.main([*words, "--output", str(tmp_path / "study")])
 
@@ -343,9 +346,8 @@ def test_a_resolution_is_refused_for_synthetic_clips_which_have_a_size(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):
-    small_network().save_pretrained(tmp_path / "model")
+def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, tiny_model: Path, capsys):
     with pytest.raises(SystemExit):
-        program.main(["--model", str(tmp_path / "model"), "--dataset", "sintel", "--output", str(tmp_path / "study")])
+        program.main(["--model", str(tiny_model), "--dataset", "sintel", "--output", str(tmp_path / "study")])
 
     assert "--data-root" in capsys.readouterr().err

@@ -104,6 +104,12 @@ def test_the_table_has_the_papers_rows_and_says_that_its_scenes_differ(trainings
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
 
 
+def test_by_default_the_protocol_is_the_papers() -> None:
+    text = str(NovelViews((), Path()))
+    assert "page4d-4dgs from the initialisation named, 14,000 steps, 3 seeds (0, 1, 2)" in text
+    assert "LPIPS (of VGG16)" in text
+
+
 def test_a_run_that_failed_leaves_a_named_gap_and_no_average(trainings, scenes, tmp_path, capsys):
     """One of two seeds is enough for the scene's figure; none is not."""
     for seed in (0, 1):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import evaluate as program
 import held_out
 import mask_study
+import numpy as np
 import pytest
+from evaluator.predictions import Predictions, save_predictions
+from evaluator.sequences import Selection, load_sequence
+from table_text import squeezed
 
 from page4d_hf.cli import main as page4d
 
@@ -29,34 +34,53 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one capture of 8 frames of 56x42 pixels."""
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one capture of 8 frames of 56x42 pixels, as the command makes it."""
     folder = tmp_path_factory.mktemp("scenes")
     size = ["--width", "56", "--height", "42", "--num-points", "50"]
     page4d(["synth", str(folder / "room"), "--num-frames", str(NUM_FRAMES), *size])
     return folder
 
 
-def averages(task: str, method: list[str], data: list[str], output: Path) -> dict[str, Any]:
+def result_of(task: str, method: list[str], data: list[str], output: Path) -> dict[str, Any]:
     program.main([task, *method, *data, "--device", "cpu", "--output", str(output)])
-    result: dict[str, Any] = json.loads((output / "result.json").read_text())["averages"]
+    result: dict[str, Any] = json.loads((output / "result.json").read_text())
     return result
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_it_is_better_than_no_model_on_a_synthetic_capture(task: str, tiny: Path, room: Path, tmp_path: Path) -> None:
-    data = ["--dataset", "nerfies", "--data-root", str(room)]
-    found = averages(task, ["--model", str(tiny)], data, tmp_path / "tiny")
-    trivial = averages(task, ["--trivial"], data, tmp_path / "trivial")
-    assert found[TASKS[task]] < trivial[TASKS[task]]
+def test_it_is_better_than_no_model_on_a_synthetic_capture(task: str, tiny: Path, scenes: Path, tmp_path: Path) -> None:
+    data, figure = ["--dataset", "nerfies", "--data-root", str(scenes)], TASKS[task]
+    trivial = result_of(task, ["--trivial"], data, tmp_path / "trivial")["averages"]
+    result = result_of(task, ["--model", str(tiny)], data, tmp_path / "tiny")
+    assert result["averages"][figure] < trivial[figure]
+    (sequence,) = result["sequences"]
+    assert (sequence["name"], sequence["counts"]["frames"]) == ("room/0", NUM_FRAMES)
+    if task != "pose":  # the capture has depth and motion masks of all frames
+        assert {figure, f"{figure}_static", f"{figure}_dynamic"} <= result["averages"].keys()
+    table = squeezed((tmp_path / "tiny/table.md").read_text())
+    rows = [line.split(" |")[0] for line in table.splitlines() if line.endswith("1 of 1 |")]
+    assert rows == ["| page4d, mask on, 112 pixels wide", "| trivial"]
+    assert "(m)" not in table.split("\n- ")[0]
+
+
+def test_the_truth_of_the_capture_has_no_error(scenes: Path, tmp_path: Path) -> None:
+    """Its depth, cameras and scale fit each other: depth in the first camera, lifted points and trajectory agree."""
+    frames = load_sequence("nerfies", scenes, "room/0", Selection())[0].frames
+    depth = np.stack([frames.load_depth(i) for i in range(len(frames))])  # type: ignore[arg-type]
+    truth = Predictions(frames.capture.frame_ids, depth, frames.capture.extrinsics, frames.intrinsics)
+    save_predictions(tmp_path / "truth/room/0.npz", truth)
+    method, data = ["--predictions", str(tmp_path / "truth")], ["--dataset", "nerfies", "--data-root", str(scenes)]
+    for task, figure in TASKS.items():
+        averages = result_of(task, method, [*data, "--protocol", "cut3r"], tmp_path / task)["averages"]
+        assert averages[figure] == pytest.approx(0, abs=1e-6)
 
 
 def test_it_runs_on_real_frames(tiny: Path, shared: Path, tmp_path: Path) -> None:
     data = ["--dataset", "tum", "--data-root", str(shared / "data"), "--sequences", TUM_SAMPLE]
-    found = averages("points", ["--model", str(tiny)], data, tmp_path / "tiny")
+    found = result_of("points", ["--model", str(tiny)], data, tmp_path / "tiny")["averages"]
     assert all(math.isfinite(found[figure]) for figure in ("accuracy_mean", "completion_mean", "overall_mean"))
-    table = (tmp_path / "tiny/table.md").read_text()
-    assert "1 of 1" in table
+    assert "1 of 1" in (tmp_path / "tiny/table.md").read_text()
 
 
 def test_it_is_better_than_no_model_on_held_out_clips(tiny: Path, tmp_path: Path) -> None:
@@ -71,9 +95,16 @@ def test_it_is_better_than_no_model_on_held_out_clips(tiny: Path, tmp_path: Path
     assert means["motion_auroc"]["model"] > 0.6
 
 
-def test_what_its_mask_does_can_be_studied(tiny: Path, room: Path, tmp_path: Path) -> None:
-    data = ["--dataset", "nerfies", "--data-root", str(room), "--study.min-share", "0.1"]
-    mask_study.main(["--model", str(tiny), *data, "--device", "cpu", "--output", str(tmp_path / "study")])
+def test_what_its_mask_does_is_studied_on_captures_that_can_be_read(tiny: Path, scenes: Path, tmp_path: Path) -> None:
+    for name in ("room", "broken"):
+        shutil.copytree(scenes / "room", tmp_path / "scenes" / name)
+    (tmp_path / "scenes/broken/scene.json").write_text("{")
+    data = ["--dataset", "nerfies", "--data-root", str(tmp_path / "scenes"), "--frames", "6"]
+    options = [*data, "--study.min-share", "0.1", "--device", "cpu"]
+    mask_study.main(["--model", str(tiny), *options, "--output", str(tmp_path / "study")])
     study = json.loads((tmp_path / "study/study.json").read_text())
-    assert study["counts"]["frames"] == NUM_FRAMES
-    assert study["counts"]["excluded"] == 0
+    assert [study["counts"][name] for name in ("clips", "excluded", "frames")] == [1, 1, 6]
+    assert study["dynamic_excess"]
+    assert len(list((tmp_path / "study").glob("*.png"))) == 3
+    (reason,) = [clip["excluded"] for clip in study["clips"] if clip["excluded"]]
+    assert reason.startswith("broken/0: broken/scene.json cannot be read")

@@ -17,7 +17,6 @@ from small_tum import NAME, SmallSequence
 
 from page4d_hf.captures import Capture, PinholeFrames, as_pinhole
 from page4d_hf.captures.layouts.sintel import read_sintel
-from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_folder
 
@@ -113,7 +112,7 @@ def test_a_camera_that_stands_still_has_no_trajectory(sintel: EvaluatedSequence,
 
 @pytest.mark.slow
 def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
-    sequence = EvaluatedSequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
+    sequence = EvaluatedSequence(NAME, on_an_arc(SmallSequence(tmp_path / "tum").read()))
     predictions = true_predictions(sequence)
     predictions.depth[0] = 0  # type: ignore[index]
     predictions.depth[1, :30] = np.nan  # type: ignore[index]

@@ -14,22 +14,15 @@ from evaluator.predict import EvaluatedModel, Mask, SquashingProcessor, load_eva
 from evaluator.predictions import PredictionsError, check_predictions
 from evaluator.sequences import EvaluatedSequence
 from small_networks import small_network
-from small_tum import NAME, SmallSequence
+from small_tum import NAME
 
 from page4d_hf.captures import PinholeFrames, as_pinhole
-from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import CheckpointError
 from page4d_hf.geometry import unproject_depth
 from page4d_hf.weights.identity import fingerprint
 
 COUNT = 4
 SMALL = Inference(resolution=28)
-
-
-@pytest.fixture(scope="module")
-def sequence(tmp_path_factory: pytest.TempPathFactory) -> EvaluatedSequence:
-    """4 images of 80x60 pixels."""
-    return EvaluatedSequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path_factory.mktemp("tum")).root, NAME)))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +80,9 @@ def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
 def test_frames_one_by_one_know_nothing_of_each_other(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     alone = predict(sequence, masked, Inference(28, one_by_one=True))
     again = predict(
-        EvaluatedSequence(NAME, as_pinhole(sequence.frames.capture.select([2]))), masked, Inference(28, one_by_one=True)
+        EvaluatedSequence(NAME, as_pinhole(sequence.frames.capture.select([2]))),
+        masked,
+        Inference(28, one_by_one=True),
     )
     np.testing.assert_array_equal(alone.depth[2], again.depth[0])  # type: ignore[index]
     assert alone.extrinsics is None

@@ -21,10 +21,8 @@ from evaluator.predictions import (
 from evaluator.sequences import EvaluatedSequence
 from file_limits import largest_file
 from scipy.spatial.transform import Rotation
-from small_tum import NAME, START, SmallSequence
+from small_tum import NAME, START
 
-from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import Page4DError
 
 COUNT, SIZE = 4, (6, 8)
@@ -198,11 +196,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 # --------------------------------------------------------------------------------------------------------------------
 # Matched to a sequence
-
-
-@pytest.fixture
-def sequence(tmp_path: Path) -> EvaluatedSequence:
-    return EvaluatedSequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path).root, NAME)))
 
 
 def test_frames_are_matched_by_name_whatever_their_order(sequence: EvaluatedSequence) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import pickle
 
 import pytest
-from evaluator.protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, Protocol
+from evaluator.protocols import PROTOCOLS, DepthProtocol, Protocol
 
 ALL = [protocol for by_task in PROTOCOLS.values() for protocol in by_task.values()]
 
@@ -38,11 +38,10 @@ def test_a_protocol_cannot_be_changed_and_travels_between_processes(protocol: Pr
         ("mono-depth", ["ratio of the medians", "clipped at 70", "23 sequences", "images 30 to 139", "one at a time"]),
         ("pose", ["Umeyama", "root mean square", "14 sequences", "10 frames", "the first 90", "does not move"]),
         ("points", ["Sub-sampling: at most 500,000", "Sim(3)", "accuracy", "completion", "mean and median"]),
-        ("novel-views", ["14,000 steps", "3 seeds (0, 1, 2)", "LPIPS (of VGG16)"]),
     ],
 )
 def test_a_protocol_is_printed_in_plain_words(task: str, words: list[str]) -> None:
-    text = str(NovelViewsProtocol("page4d") if task == "novel-views" else PROTOCOLS["page4d"][task])
+    text = str(PROTOCOLS["page4d"][task])
     assert [word for word in words if word not in text] == []
 
 
@@ -56,17 +55,6 @@ def test_any_other_choice_is_printed_differently() -> None:
 def test_video_depth_is_the_first_cameras_in_page4d_and_each_frames_own_in_cut3r() -> None:
     assert depth_protocol("page4d", "video-depth").camera == "first"
     assert depth_protocol("cut3r", "video-depth").camera == "own"
-
-
-def test_market_5_is_left_out_of_page4ds_video_depth_alone() -> None:
-    def takes_market_5(name: str, task: str) -> bool:
-        sequences = depth_protocol(name, task).selections["sintel"].sequences
-        assert sequences is not None
-        return "market_5" in sequences
-
-    assert not takes_market_5("page4d", "video-depth")
-    assert takes_market_5("page4d", "mono-depth")
-    assert takes_market_5("cut3r", "video-depth")
 
 
 def test_depth_without_a_maximum_is_dychecks_in_mono_depth() -> None:

@@ -30,38 +30,32 @@ def marker_pose(view: View) -> np.ndarray:
     return T_ROS @ np.linalg.inv(world_to_camera(view)) @ np.linalg.inv(camera_of_markers) @ np.linalg.inv(T_ROS)
 
 
-def write_bonn(root: Path) -> None:
-    """Write `rgbd_bonn_dataset` with one sequence of 3 distorted images into a folder."""
-    folder = root / "rgbd_bonn_dataset" / NAME
-    (folder / "rgb").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    u, v = np.meshgrid(np.arange(640), np.arange(480))  # as the calibration counts
-    rays = undistort((np.stack((u, v), -1).reshape(-1, 2) - CENTER) / FOCAL, DISTORTION).reshape(480, 640, 2)
-    lists: dict[str, list[str]] = {"rgb": [], "depth": [], "groundtruth": []}
-    for i, view in enumerate(views(3)):
-        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
-        depth, _ = cast(view.centre, directions)
-        time = 1548266469.88236 + i / 30
-        lists["rgb"].append(f"{time:.5f} rgb/{time:.5f}.png")
-        lists["depth"].append(f"{time + 0.011:.5f} depth/{time + 0.011:.5f}.png")
-        Image.fromarray(colors(view.centre + depth[..., None] * directions)).save(
-            folder / lists["rgb"][-1].split()[1], compress_level=1
-        )
-        levels = np.where(depth < 13, np.round(depth * 5000), 0).astype(np.uint16)
-        Image.fromarray(levels).save(folder / lists["depth"][-1].split()[1], compress_level=1)
-        pose = marker_pose(view)
-        numbers = (*pose[:3, 3], *Rotation.from_matrix(pose[:3, :3]).as_quat())
-        lists["groundtruth"].append(f"{time - 0.003:.5f} " + " ".join(f"{number:.6f}" for number in numbers))
-    for name, rows in lists.items():
-        (folder / f"{name}.txt").write_text("\n".join(["# comment", *rows]) + "\n")
-
-
 class SmallBonn:
-    """The sequence of `write_bonn`."""
+    """`rgbd_bonn_dataset` with one sequence of 3 distorted images."""
 
     def __init__(self, root: Path) -> None:
-        write_bonn(root)
         self.root, self.folder = root, root / "rgbd_bonn_dataset" / NAME
+        (self.folder / "rgb").mkdir(parents=True)
+        (self.folder / "depth").mkdir()
+        u, v = np.meshgrid(np.arange(640), np.arange(480))  # as the calibration counts
+        rays = undistort((np.stack((u, v), -1).reshape(-1, 2) - CENTER) / FOCAL, DISTORTION).reshape(480, 640, 2)
+        lists: dict[str, list[str]] = {"rgb": [], "depth": [], "groundtruth": []}
+        for i, view in enumerate(views(3)):
+            directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
+            depth, _ = cast(view.centre, directions)
+            time = 1548266469.88236 + i / 30
+            lists["rgb"].append(f"{time:.5f} rgb/{time:.5f}.png")
+            lists["depth"].append(f"{time + 0.011:.5f} depth/{time + 0.011:.5f}.png")
+            Image.fromarray(colors(view.centre + depth[..., None] * directions)).save(
+                self.folder / lists["rgb"][-1].split()[1], compress_level=1
+            )
+            levels = np.where(depth < 13, np.round(depth * 5000), 0).astype(np.uint16)
+            Image.fromarray(levels).save(self.folder / lists["depth"][-1].split()[1], compress_level=1)
+            pose = marker_pose(view)
+            numbers = (*pose[:3, 3], *Rotation.from_matrix(pose[:3, :3]).as_quat())
+            lists["groundtruth"].append(f"{time - 0.003:.5f} " + " ".join(f"{number:.6f}" for number in numbers))
+        for name, rows in lists.items():
+            (self.folder / f"{name}.txt").write_text("\n".join(["# comment", *rows]) + "\n")
 
     def read(self) -> Capture:
         return read_bonn(self.root, NAME)

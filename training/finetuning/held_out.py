@@ -111,6 +111,6 @@ def _camera_figures(found: np.ndarray, expected: np.ndarray, has_scale: bool) ->
     if has_scale:
         # A trajectory on a line or in a place determines no Sim(3): it has no ATE.
         with suppress(DegenerateTrajectoryError):
-            ate = {"ate": score_trajectory(found, expected).figures["ate"]}
+            ate = {"ate": score_trajectory(found, expected)["ate"]}
             figures |= ate | {f"{TRIVIAL}/ate": score_still_camera(expected)["ate"]}
     return figures

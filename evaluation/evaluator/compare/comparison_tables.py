@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -22,29 +22,28 @@ FACTS = ("seed_points", "train_frames", "held_out_frames", "path_error")  # of t
 class Column:
     """A number that each run has, or does not."""
 
-    key: str  # in the CSV
+    key: str  # in the CSV; of ns-eval's figures, or of `Result`
     title: str
     decimals: int
-    of: Callable[[Result], float | None]
     scale: float = 1.0  # from the run's unit to the table's
 
-
-def _figure(name: str) -> Callable[[Result], float | None]:
-    return lambda result: result.figures.get(name)
+    def of(self, result: Result) -> float | None:
+        """The number of a run."""
+        return vars(result).get(self.key, result.figures.get(self.key))
 
 
 COLUMNS = (
-    Column("psnr", "PSNR", 2, _figure("psnr")),
-    Column("ssim", "SSIM", 3, _figure("ssim")),
-    Column("lpips", "LPIPS", 3, _figure("lpips")),
-    Column("psnr_moving", "PSNR, moving", 2, _figure("psnr_moving")),
-    Column("ssim_moving", "SSIM, moving", 3, _figure("ssim_moving")),
-    Column("lpips_moving", "LPIPS, moving", 3, _figure("lpips_moving")),
-    Column("psnr_static", "PSNR, static", 2, _figure("psnr_static")),
-    Column("seconds", "minutes", 1, lambda result: result.seconds, 1 / 60),
-    Column("steps_per_second", "steps/s", 1, lambda result: result.steps_per_second),
-    Column("gaussians", "Gaussians", 0, lambda result: result.gaussians),
-    Column("static_share", "static", 2, lambda result: result.static_share),
+    Column("psnr", "PSNR", 2),
+    Column("ssim", "SSIM", 3),
+    Column("lpips", "LPIPS", 3),
+    Column("psnr_moving", "PSNR, moving", 2),
+    Column("ssim_moving", "SSIM, moving", 3),
+    Column("lpips_moving", "LPIPS, moving", 3),
+    Column("psnr_static", "PSNR, static", 2),
+    Column("seconds", "minutes", 1, 1 / 60),
+    Column("steps_per_second", "steps/s", 1),
+    Column("gaussians", "Gaussians", 0),
+    Column("static_share", "static", 2),
 )
 
 

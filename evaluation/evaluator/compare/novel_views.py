@@ -15,26 +15,34 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from page4d_hf.package_version import versions_of
 from page4d_hf.utils.folders import whole_file
+from page4d_hf.utils.programs import counted
 
-from ..protocols import LPIPSNetwork, NovelViewsProtocol
 from ..reporting.formats import NOTHING, latex_table, latex_text, markdown_table, spread
 from ..reporting.paper_figures import REMARKS, paper_rows
 from ..run_folder import entered_folder
 from . import comparison
 from .comparison_tables import NO_LPIPS, Row, check_outcome, deviation, why_missing
-from .variants import CameraSource, Initialisation, Reconstructions, captures_by_name, initialisations, with_options
+from .variants import (
+    METHOD,
+    CameraSource,
+    Initialisation,
+    Reconstructions,
+    captures_by_name,
+    initialisations,
+    with_options,
+)
 
 FIGURES = {"psnr": ("PSNR", "↑", 3), "ssim": ("SSIM", "↑", 3), "lpips": ("LPIPS", "↓", 3)}  # decimals as the paper's
 AVERAGE = "Avg"
-PAPERS_TABLE = ("novel-views", "nerfies")
-PROTOCOL = NovelViewsProtocol("page4d")
+TASK = "novel-views"
+PAPERS_TABLE = (TASK, "nerfies")
 PACKAGES = ("page4d", "nerfstudio", "gsplat", "torch")
 
 
@@ -53,13 +61,13 @@ class NovelViews:
     depth, the capture's points, chance."""
     cameras: tuple[CameraSource, ...] = ("page4d", "capture")
     """Whose cameras are trained with: PAGE-4D's, into whose world held-out ones are carried, or the capture's."""
-    seeds: tuple[int, ...] = PROTOCOL.seeds
+    seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs of each row."""
-    steps: int = PROTOCOL.iterations
+    steps: int = 14_000
     """Steps of each training; by default the paper's."""
-    method: str = PROTOCOL.method
+    method: str = METHOD
     """What is trained, as ns-train knows it."""
-    lpips_network: LPIPSNetwork = PROTOCOL.lpips_network
+    lpips_network: Literal["vgg", "alex"] = "vgg"
     """Whose features LPIPS compares."""
     data_options: str = ""
     """Further options of page4d-data, in quotes: --data-options="--downscale 4"."""
@@ -68,12 +76,19 @@ class NovelViews:
 
     def __str__(self) -> str:
         """The protocol in plain words, and what is changed."""
-        protocol = replace(
-            PROTOCOL, method=self.method, iterations=self.steps, seeds=self.seeds, lpips_network=self.lpips_network
-        )
-        more = f"\nOptions of page4d-data: {self.data_options}." if self.data_options else ""
-        more += f"\nOptions of ns-train: {self.train_options}." if self.train_options else ""
-        return f"{protocol}{more}"
+        from page4d_nerfstudio.gaussians.metrics import LPIPS_NETWORKS
+
+        seeds = f"{counted(len(self.seeds), 'seed')} ({', '.join(map(str, self.seeds))})"
+        lines = [
+            f"Protocol page4d, {TASK}.",
+            f"Each scene: {self.method} from the initialisation named, {self.steps:,} steps, {seeds}.",
+            f"Figures: PSNR, SSIM and LPIPS (of {LPIPS_NETWORKS[self.lpips_network]}) of ns-eval, means over the "
+            "scene's held-out views at the size that is trained on.",
+            "Averages: over seeds, then over scenes, each of which counts the same.",
+        ]
+        for program, more in (("page4d-data", self.data_options), ("ns-train", self.train_options)):
+            lines += [f"Options of {program}: {more}."] if more else []
+        return "\n".join(lines)
 
 
 def run(options: NovelViews) -> dict[str, Any]:
@@ -84,7 +99,7 @@ def run(options: NovelViews) -> dict[str, Any]:
     """
     scenes = captures_by_name(options.scenes)
     # Scenes, initialisations and seeds may be added: the task is all that must be the same.
-    with entered_folder(options.output, {"task": PROTOCOL.task}):
+    with entered_folder(options.output, {"task": TASK}):
         gathered: dict[str, Sequence[Row]] = {}
         result: dict[str, Any] = {}
         network = f"--pipeline.model.lpips-network {options.lpips_network}"
@@ -175,13 +190,12 @@ def _rows(result: Mapping[str, Any]) -> list[list[str]]:
 
     scenes, blanks = result["scenes"], [NOTHING] * max(len(_labels(result)) - 1, 0)
     lines = [
-        [*blanks, f"{row.method} (paper)", *cells({}) * len(scenes), *cells(row.figures)]
-        for row in paper_rows(*PAPERS_TABLE)
+        [*blanks, f"{method} (paper)", *cells({}) * len(scenes), *cells(figures)]
+        for method, figures in paper_rows(*PAPERS_TABLE).items()
     ]
     for row in result["rows"]:
         means = [{name: value["mean"] for name, value in row["scenes"].get(scene, {}).items()} for scene in scenes]
-        figures = [cell for each in (*means, row["average"]) for cell in cells(each)]
-        lines.append([*row["labels"].values(), *figures])
+        lines.append([*row["labels"].values(), *(cell for each in (*means, row["average"]) for cell in cells(each))])
     return lines
 
 

@@ -41,6 +41,7 @@ POLL_SECONDS = 0.5
 LAST_LINES = 64 << 10  # bytes at a log's end, in which its last words are
 STEP_LINE = re.compile(rb"^\s*(\d+) \(\d+\.\d+%\)", re.MULTILINE)  # of nerfstudio's local writer
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+PROFILE = "Printing profiling stats, from longest to shortest duration in seconds"  # what ns-train ends with
 
 
 # A figure of quality may be infinite, of a render that is exact, or NaN.
@@ -60,8 +61,7 @@ class Result:
     steps_per_second: float | None = None
     gaussians: int | None = None
     static_share: float | None = None  # of the Gaussians; None where nothing is deformed
-    facts: Mapping[str, Any] = field(default_factory=dict)  # of the data, see `checks.Facts`
-    folder: Path | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the data, see `variant_data.Facts`
 
 
 class _Trained(Record):
@@ -126,7 +126,7 @@ class TrainingRun:
         if not (self.folder / "run.json").is_file():
             return None
         record = _read(self.folder / "run.json", _Done)
-        return Result(self.variant, self.seed, "done", folder=self.folder, **record.model_dump())
+        return Result(self.variant, self.seed, "done", **record.model_dump())
 
     def execute(self, facts: Mapping[str, Any], at_step: Callable[[int], None], inherit: tuple[int, ...]) -> Result:
         """Train and evaluate. `facts` are kept with the result; the commands keep the file descriptors of `inherit`
@@ -165,7 +165,7 @@ class TrainingRun:
             "facts": dict(facts),
         }
         _write_json(self.folder / "run.json", record)
-        return Result(self.variant, self.seed, "done", folder=self.folder, **record)
+        return Result(self.variant, self.seed, "done", **record)
 
     def _remove(self) -> None:
         """Remove the folder, by a name that the next start sweeps away: half of one would be nobody's."""
@@ -224,7 +224,8 @@ class TrainingRun:
                     process.kill()  # this program is being ended
                     process.wait()
         if code != 0:
-            raise RunFailed(f"{words[0]} {_how_it_ended(code)}: {_last_words(path)} (all of it: {path})")
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise RunFailed(f"{words[0]} {how}: {_last_words(path)} (all of it: {path})")
 
     def _checkpoint(self) -> Path:
         checkpoints = sorted((self.folder / "nerfstudio_models").glob("step-*.ckpt"))
@@ -265,15 +266,11 @@ def program(name: str) -> str:
     return found
 
 
-def _how_it_ended(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
 def _last_words(log: Path) -> str:
     lines = ESCAPES.sub("", _end_of(log).decode("utf8", "replace")).splitlines()
     said = [line.strip() for line in lines[1:] if line.strip(" ─-│╭╰╮╯")]
-    if "Printing profiling stats, from longest to shortest duration in seconds" in said:
-        said = said[: said.index("Printing profiling stats, from longest to shortest duration in seconds")]
+    if PROFILE in said:
+        said = said[: said.index(PROFILE)]
     return said[-1] if said else "it said nothing"
 
 

@@ -9,7 +9,7 @@ optimiser gives other figures in the third digit.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 from .scores import EvaluationError, ExclusionError
 
 AlignmentName = Literal["median", "scale", "scale&shift"]
-ALIGNMENTS: tuple[AlignmentName, ...] = get_args(AlignmentName)
 WEISZFELD_STEPS = 10
 WEISZFELD_EPSILON = 1e-8  # keeps the weight of a pixel without error finite
 SMALLEST_SCALE = 1e-3
@@ -64,8 +63,6 @@ def align(name: AlignmentName, predicted: np.ndarray | Tensor, truth: np.ndarray
         ExclusionError: there are no pixels, or the fit has no finite scale above 0.
     """
     fits = {"median": median_scale, "scale": l1_scale, "scale&shift": l1_scale_and_shift}
-    if name not in fits:
-        raise EvaluationError(f"There is no alignment {name!r}; there are {', '.join(ALIGNMENTS)}.")
     return fits[name](predicted, truth)
 
 

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from page4d_hf.geometry import unproject_depth
 
-from .alignment import Alignment, AlignmentName, align, as_pair
-from .scores import EvaluationError, ExclusionError
+from .alignment import AlignmentName, align, as_pair
+from .scores import ExclusionError
 
 FIGURES = ("abs_rel", "sq_rel", "rmse", "log_rmse", "delta_1.25", "delta_1.25^2", "delta_1.25^3", "abs_error")
 REGIONS = ("static", "dynamic")
@@ -60,7 +60,6 @@ class DepthScores(NamedTuple):
 
     figures: dict[str, float]  # `FIGURES`, and with "_<region>" after each name those of the regions that have pixels
     pixels: dict[str, int]  # "pixels", "pixels_<region>"
-    alignment: Alignment
 
 
 def score_depth(
@@ -85,28 +84,24 @@ def score_depth(
     Raises:
         ExclusionError: no pixel counts, a prediction among those that count is not finite, or nothing can be fitted.
     """
-    if tuple(predicted.shape) != tuple(truth.shape):
-        raise EvaluationError(
-            f"Predicted and true depth must have one shape, got {tuple(predicted.shape)} and {tuple(truth.shape)}."
-        )
-    counts = torch.from_numpy(limits.count(torch.as_tensor(truth).numpy(force=True)))
-    found, expected = as_pair(torch.as_tensor(predicted)[counts], torch.as_tensor(truth)[counts])
+    found, expected = as_pair(predicted, truth)
+    counts = torch.from_numpy(limits.count(expected.numpy()))
+    found, expected = found[counts], expected[counts]
     if not found.isfinite().all():
         raise ExclusionError(
             f"The predicted depth of {int((~found.isfinite()).sum())} of {len(found)} pixels is not finite."
         )
     if floor is not None:
         found = found.clamp(min=floor)
-    fitted = align(alignment, found, expected)
-    aligned = fitted.apply(found)
+    aligned = align(alignment, found, expected).apply(found)
     figures, pixels = compare_depth(aligned, expected, clip=limits.clip), {"pixels": len(found)}
     for name, region in (regions or {}).items():
-        inside = torch.from_numpy(np.asarray(region, bool))[counts]
+        inside = torch.from_numpy(np.asarray(region, bool).ravel())[counts]
         pixels[f"pixels_{name}"] = int(inside.sum())
         if inside.any():
             of_region = compare_depth(aligned[inside], expected[inside], clip=limits.clip)
             figures |= {f"{figure}_{name}": value for figure, value in of_region.items()}
-    return DepthScores(figures, pixels, fitted)
+    return DepthScores(figures, pixels)
 
 
 def regions_of(moving: np.ndarray | None) -> dict[str, npt.NDArray[np.bool_]]:

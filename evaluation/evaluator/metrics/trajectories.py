@@ -17,14 +17,14 @@ arbitrary: such trajectories are refused.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.spatial.transform import Rotation
 
-from page4d_hf.geometry import Similarity, invert_extrinsics
+from page4d_hf.geometry import invert_extrinsics
 from page4d_hf.utils.programs import not_installed
 
 from .scores import EvaluationError, ExclusionError
@@ -39,19 +39,15 @@ class DegenerateTrajectoryError(ExclusionError):
     """A trajectory that does not determine its alignment: too few poses, no motion, or motion along one line."""
 
 
-class TrajectoryScores(NamedTuple):
-    """Errors of a trajectory."""
-
-    figures: dict[str, float]  # "ate", "rpe_translation", "rpe_rotation"
-    alignment: Similarity  # carries the predicted world onto the true one
-
-
-def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScores:
+def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Align a trajectory and compare; motion is compared from each frame to the next.
 
     Args:
         predicted: `(S, 3, 4)` world-to-camera, OpenCV axes, in any world and scale.
         truth: `(S, 3, 4)` world-to-camera of the same frames.
+
+    Returns:
+        "ate", "rpe_translation" and "rpe_rotation".
 
     Raises:
         DegenerateTrajectoryError: fewer than three poses; or one of the two stands still or moves along one line.
@@ -67,7 +63,7 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
     check_trajectory(found[:, :3, 3], "predicted")
     found_path, true_path = _path(found), _path(expected)
     try:
-        rotation, translation, scale = found_path.align(true_path, correct_scale=True)
+        *_, scale = found_path.align(true_path, correct_scale=True)
     except (evo.geometry.GeometryException, np.linalg.LinAlgError) as error:
         raise DegenerateTrajectoryError(
             f"The predicted trajectory cannot be aligned with the true one ({error})."
@@ -76,7 +72,7 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
         raise DegenerateTrajectoryError(
             f"The predicted trajectory cannot be aligned with the true one: its scale came out as {scale:.3g}."
         )
-    return TrajectoryScores(_figures(found_path, true_path), Similarity(float(scale), rotation, translation))
+    return _figures(found_path, true_path)
 
 
 def score_still_camera(truth: np.ndarray) -> dict[str, float]:
@@ -100,7 +96,7 @@ def camera_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
         ExclusionError: there are fewer than 3, or one of the paths is on a line or in a place, so that no Sim(3) is
             determined.
     """
-    figures = score_trajectory(found, expected).figures
+    figures = score_trajectory(found, expected)
     return {"rotation_error": rotation_error(found, expected), **figures}
 
 

@@ -11,17 +11,16 @@ import cv2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from page4d_hf.geometry import align_sim3
+from page4d_hf.geometry import align_sim3, camera_centers
 from page4d_hf.utils.evenly import evenly
 
-from ..metrics.trajectories import camera_to_world
 from ..predictions import Predictions
 from ..sequences import EvaluatedSequence
 
 SHOWN = 4  # frames in a picture of some frames
+DPI = 100
 GREATEST_ERROR = 0.5  # |d - d*| / d* that error maps end at
 FRAMES_PER_SECOND = 12
 VIDEO_HEIGHT = 240
@@ -49,9 +48,7 @@ def draw_trajectory(path: Path, sequence: EvaluatedSequence, predictions: Predic
     """
     if predictions.extrinsics is None:
         return False
-    truth, predicted = (
-        camera_to_world(cameras)[:, :3, 3] for cameras in (sequence.frames.capture.extrinsics, predictions.extrinsics)
-    )
+    truth, predicted = map(camera_centers, (sequence.frames.capture.extrinsics, predictions.extrinsics))
     try:
         predicted = align_sim3(predicted, truth).apply_to_points(predicted)
     except ValueError:
@@ -67,15 +64,14 @@ def draw_trajectory(path: Path, sequence: EvaluatedSequence, predictions: Predic
         plot.plot(
             predicted[:, across], predicted[:, up], "-o", color="tab:red", markersize=3, label="predicted, Sim(3)"
         )
-        joined = np.stack((truth, predicted), axis=1)
-        for pair in joined:
+        for pair in np.stack((truth, predicted), axis=1):
             plot.plot(pair[:, across], pair[:, up], color="tab:red", linewidth=0.5, alpha=0.5)
         plot.set_aspect("equal", adjustable="datalim")
         plot.set_xlabel(f"principal axis {across + 1} ({unit})")
         plot.set_ylabel(f"principal axis {up + 1} ({unit})")
     plot.legend(fontsize="small")
     figure.suptitle(f"{sequence.name}; predicted cameras aligned by a Sim(3)")
-    _save(figure, path)
+    figure.savefig(path, dpi=DPI)
     return True
 
 
@@ -120,7 +116,7 @@ def draw_errors(path: Path, sequence: EvaluatedSequence, predictions: Prediction
     figure.colorbar(depth_colours, ax=list(panels[2]), label="predicted depth")
     figure.colorbar(error_colours, ax=list(panels[3]), label="relative error")
     figure.suptitle(f"{sequence.name}; predicted depth times {scale:.4g}, the median ratio")
-    _save(figure, path)
+    figure.savefig(path, dpi=DPI)
     return True
 
 
@@ -149,7 +145,7 @@ def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Prediction
     if predictions.motion is not None:
         figure.colorbar(colours, ax=list(panels[0]), label="predicted motion")
     figure.suptitle(f"{sequence.name}; outlined: what moves in truth")
-    _save(figure, path)
+    figure.savefig(path, dpi=DPI)
     return True
 
 
@@ -209,8 +205,3 @@ def _panels(figure: Figure, rows: int, columns: int) -> np.ndarray:
     for panel in panels.flat:
         panel.set_axis_off()
     return panels
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=100)

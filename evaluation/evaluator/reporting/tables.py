@@ -117,30 +117,28 @@ def results_beside(folder: Path, result: dict[str, Any]) -> list[dict[str, Any]]
                 other = read_result(path.parent)
             except EvaluationError:
                 continue  # of another program, or damaged: its own command says so
-            if shares_table(result, other) and other not in (result, *found):  # the same run again is no other row
+            if not _differing(result, other) and other not in (result, *found):  # the same run again is no other row
                 found.append(other)
     return found
 
 
-def shares_table(result: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two results evaluate the same under the same protocol."""
-    return all(result.get(name) == other.get(name) for name in SHARED)
+def _differing(result: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """In what two results differ that must be the same for one table."""
+    return [name for name in SHARED if result.get(name) != other.get(name)]
 
 
 def make_table(results: Sequence[dict[str, Any]]) -> Table:
     """The table of some results, with the paper's rows above them."""
     first = results[0]
     for other in results[1:]:
-        differing = [name for name in SHARED if first.get(name) != other.get(name)]
-        if differing:
+        if differing := _differing(first, other):
             raise EvaluationError(
                 f"Results of different {' and '.join(differing)} don't go into one table: {_name(first)} and "
                 f"{_name(other)}."
             )
-    task, dataset = first["task"], first["dataset"]
-    protocol = first["protocol"]
+    task, dataset, protocol = first["task"], first["dataset"], first["protocol"]["name"]
     published = paper_rows(task, dataset)
-    rows = [Row(row.method, row.figures, PAPER) for row in published]
+    rows = [Row(method, figures, PAPER) for method, figures in published.items()]
     for result in results:
         counted, left_out = len(result["sequences"]), len(result["excluded"])
         rows.append(Row(_name(result), result["averages"], f"{counted} of {counted + left_out}"))
@@ -151,7 +149,7 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
     columns = tuple(column for column in COLUMNS.get(task, ()) if column.key in present)
     if dataset in IN_OWN_UNITS:
         columns = tuple(replace(column, title=column.title.replace(" (m)", "")) for column in columns)
-    title = f"{TASK_TITLES.get(task, task)} on {DATASET_TITLES.get(dataset, dataset)}, protocol {protocol['name']}"
+    title = f"{TASK_TITLES.get(task, task)} on {DATASET_TITLES.get(dataset, dataset)}, protocol {protocol}"
     return Table(title, columns, tuple(rows), tuple(per_sequence), tuple(_notes(results, bool(published))))
 
 

@@ -11,7 +11,8 @@ import math
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,14 +46,10 @@ def hidden_patches(
         hidden_from: which queries do not see them.
         layers: global layers in which they are hidden, from 0; by default all.
     """
-    if hidden_from not in get_args(HiddenFrom):
-        raise EvaluationError(
-            f"Patches can be hidden from {', '.join(get_args(HiddenFrom))}; {hidden_from!r} is none of them."
-        )
     bias = torch.zeros(patches.shape, device=patches.device).masked_fill(patches.bool(), -math.inf).flatten(2)
 
     def hide(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-        call = _Call.of(args, kwargs)
+        call = _Call(*args, **kwargs)
         added = _over_all_tokens(bias, call)
         if hidden_from in ("both", "cameras"):
             call.key_bias = added if call.key_bias is None else call.key_bias + added
@@ -108,15 +105,11 @@ def measured_attention(
 
     def measure(index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         with torch.no_grad():
-            measurement.layers[index] = _looked_at(module, _Call.of(args, kwargs), moving)
+            measurement.layers[index] = _looked_at(module, _Call(*args, **kwargs), moving)
 
     with ExitStack() as hooks:
         for index in _chosen_layers(model, layers):
-
-            def hook(module: nn.Module, args: tuple, kwargs: dict, index: int = index) -> None:
-                measure(index, module, args, kwargs)
-
-            handle = _attention(model, index).register_forward_pre_hook(hook, with_kwargs=True)
+            handle = _attention(model, index).register_forward_pre_hook(partial(measure, index), with_kwargs=True)
             hooks.callback(handle.remove)
         yield measurement
 
@@ -131,10 +124,6 @@ class _Call:
     num_special_tokens: int = 0
     context: Tensor | None = None
     patch_key_bias: Tensor | None = None
-
-    @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-        return cls(*args, **kwargs)
 
 
 def _attention(model: Page4DModel, layer: int) -> nn.Module:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure  # not pyplot, which keeps figures and asks for a display
+from matplotlib.ticker import MaxNLocator
 
 from page4d_hf.utils.evenly import evenly
 from page4d_hf.utils.programs import counted
@@ -34,7 +36,6 @@ QUERY_TITLES = {
     "moving": "patches that move",
 }
 FRAMES_SHOWN = 6
-WHITE_TO_RED = "Reds"
 
 
 def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol: str) -> str:
@@ -111,8 +112,6 @@ def _cell(figure: Mapping[str, float] | None) -> str:
 
 def draw_attention(summary: Mapping[str, Any], path: Path) -> None:
     """Attention to moving patches by layer, mask off and on, relative to the uniform share."""
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = _subplots(1, 2, (10, 3.6))
     for axis, kinds in zip(axes[0], (("camera", "register"), ("static", "moving")), strict=True):
         for kind, color in zip(kinds, ("tab:red", "tab:blue"), strict=True):
@@ -180,7 +179,7 @@ def draw_picture(picture: Picture, path: Path) -> None:
             # The rest of what camera tokens look at is special tokens.
             title = f"layer {layer + 1}" + (f", mask {mask}" if len(maps) > 1 else "")
             title += f"\n{weights.sum():.0%} on patches"
-            rows.append((title, weights, {"cmap": WHITE_TO_RED, "vmin": 0, "vmax": most or 1}))
+            rows.append((title, weights, {"cmap": "Reds", "vmin": 0, "vmax": most or 1}))
     height, width = clip.moving.shape[-2:]
     figure, axes = _subplots(len(rows), len(columns), (1.6 * len(columns), 1.7 * len(rows) * height / width + 0.3))
     for axes_of_row, (title, images, style) in zip(axes, rows, strict=True):
@@ -195,16 +194,11 @@ def draw_picture(picture: Picture, path: Path) -> None:
     _save(figure, path)
 
 
-def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    # Not pyplot: it keeps figures and asks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     # Without the library's version in it, the same study gives the same file.
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -94,17 +94,13 @@ def read_spring(root: Path, sequence: str) -> Capture:
             depth_path=scene / f"disp1_{eye}" / f"disp1_{eye}_{number:04d}.dsp5" if has_depth else None,
             motion_mask_path=_rigidity_map(scene, eye, number),
         )
-    marked_moves: bool | None = True
-    if frames.has_masks():
+    capture = frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_spring_depth)
+    if capture.motion_mask_paths is not None:
         marked_moves = _marked_pixels_move(scene, eye, matrices, extrinsics)
         if marked_moves is None:
-            frames.notes.append("The rigidity maps are taken to mark what moves: no flow was found to check it by.")
-    return frames.capture(
-        scale="metres",
-        fps=FRAMES_PER_SECOND,
-        read_depth_file=read_spring_depth,
-        read_motion_mask_file=partial(read_rigidity_map, marked_moves=marked_moves is not False),
-    )
+            capture.notes.append("The rigidity maps are taken to mark what moves: no flow was found to check it by.")
+        capture.read_motion_mask_file = partial(read_rigidity_map, marked_moves=marked_moves is not False)
+    return capture
 
 
 def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -120,7 +116,7 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
     return np.where(valid, intrinsics[0, 0] * BASELINE / np.where(valid, disparity, 1), 0).astype(np.float32)
 
 
-def read_rigidity_map(path: Path, marked_moves: bool = True) -> npt.NDArray[np.bool_]:
+def read_rigidity_map(path: Path, marked_moves: bool) -> npt.NDArray[np.bool_]:
     """The motion mask of a rigidity map, `(H, W)`."""
     return np.asarray(read_image_mask(path) == marked_moves)
 

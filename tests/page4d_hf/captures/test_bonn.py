@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry, views, world_to_camera
-from small_bonn import CENTER, DISTORTION, NAME, write_bonn
+from small_bonn import CENTER, DISTORTION, NAME, SmallBonn
 
 from page4d_hf.captures import detect_layout, find_sequences, read_capture, read_sequence
 from page4d_hf.captures.layouts.bonn import read_bonn
@@ -16,9 +16,7 @@ from page4d_hf.captures.layouts.bonn import read_bonn
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds rgbd_bonn_dataset with one sequence of 3 distorted images."""
-    root = tmp_path_factory.mktemp("bonn")
-    write_bonn(root)
-    return root
+    return SmallBonn(tmp_path_factory.mktemp("bonn")).root
 
 
 def test_poses_are_those_of_the_camera_and_not_of_its_markers(published: Path) -> None:
