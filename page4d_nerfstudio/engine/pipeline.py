@@ -21,7 +21,6 @@ from page4d_hf.viewing.guarded_server import guard_servers
 
 from ..console import input_errors_end_the_command, note
 from ..data.datamanager import Page4DDatamanager
-from ..data.dataset import Page4DDataset
 from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
 from ..viewing import ffmpeg
 from ..viewing.panel import Panel
@@ -79,31 +78,30 @@ class Page4DPipeline(VanillaPipeline):
     """Joins model and data: training cameras one way, the schedule the other; averages metrics not all images have."""
 
     config: Page4DPipelineConfig
+    datamanager: Page4DDatamanager
+    _state_to_resume: dict[str, Any] | None = None
+
+    @property
+    def model(self) -> Page4DGaussiansModel:
+        model: Page4DGaussiansModel = super().model
+        return model
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if isinstance(self.model, Page4DGaussiansModel):
-            self.panel = Panel(self.model)
-            self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
-            if isinstance(self.datamanager, Page4DDatamanager):
-                self.datamanager.schedule = self.model.schedule
-                self._supervise_depth(self.model.config.depth_weight, self.datamanager.train_dataset)
-
-    @staticmethod
-    def _supervise_depth(weight: float, dataset: Page4DDataset) -> None:
-        """Have depth read along with the images, where the training asks for it: nobody else needs the memory."""
+        self.panel = Panel(self.model)
+        dataset, weight = self.datamanager.train_dataset, self.model.config.depth_weight
+        self.model.set_training_views(dataset.cameras)
+        self.datamanager.schedule = self.model.schedule
         if weight > 0 and not dataset.knows_depth:
             raise Page4DError(
                 f"--pipeline.model.depth-weight {weight:g} needs depth, and the data have none: give a scene folder of "
                 "`page4d reconstruct`, a capture with depth, or --points page4d with a --model; or leave it at 0."
             )
-        dataset.with_depth = weight > 0
+        dataset.with_depth = weight > 0  # nobody else needs the memory
 
     def _warn_of_few_views(self) -> None:
         model = self.model
-        if not isinstance(model, Page4DGaussiansModel) or model.deformation is None:
-            return
-        if bool(model.in_motion.all()) and model.num_train_data <= FEW_VIEWS:
+        if model.deformation is not None and bool(model.in_motion.all()) and model.num_train_data <= FEW_VIEWS:
             note(
                 f"{model.num_train_data} views to train on and no motion mask: a deformation of all Gaussians may cost "
                 "more than it brings; compare with --pipeline.model.use-deformation False, or give more frames"
@@ -111,26 +109,21 @@ class Page4DPipeline(VanillaPipeline):
 
     def get_extra_state(self) -> dict[str, Any]:
         """RNG and sampler state, for exact resume."""
-        manager = self.datamanager
-        order = manager.order() if isinstance(manager, Page4DDatamanager) else None
-        return {"random": random_state(), "order": order}
+        return {"random": random_state(), "order": self.datamanager.order()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         # For `resume` only: evaluating a checkpoint draws nothing that the training would have.
-        self._state_to_resume: dict[str, Any] | None = state
+        self._state_to_resume = state
 
     def resume(self) -> None:
         """Restore RNG and sampler state of the loaded checkpoint, for exact resume."""
-        state = getattr(self, "_state_to_resume", None)
+        state = self._state_to_resume
         if state is None:
             raise CheckpointError("The checkpoint holds no RNG and sampler state: it is not of a page4d-4dgs training.")
         set_random_state(state["random"])
-        if state["order"] is not None and isinstance(self.datamanager, Page4DDatamanager):
-            self.datamanager.set_order(state["order"])
-        if isinstance(self.model, Page4DGaussiansModel):
-            check_count(self.model, self.model.step)
-            if isinstance(self.datamanager, Page4DDatamanager):
-                self.datamanager.schedule = self.model.schedule  # as the checkpoint may have changed it
+        self.datamanager.set_order(state["order"])
+        check_count(self.model, self.model.step)
+        self.datamanager.schedule = self.model.schedule  # as the checkpoint may have changed it
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -138,19 +131,13 @@ class Page4DPipeline(VanillaPipeline):
         """The datamanager's and the model's, and a look at what density control has left."""
         self._warn_of_few_views()
         callbacks = super().get_training_callbacks(training_callback_attributes)
-        if isinstance(self.model, Page4DGaussiansModel):
-            where = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
-            callbacks.append(TrainingCallback(where, self._check_model))
+        callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._check_model))
         return callbacks
 
     def _check_model(self, step: int) -> None:
-        model = self.model
-        assert isinstance(model, Page4DGaussiansModel)
         # Density control may have mended or removed what was not finite; nothing is known between its refinements.
-        if step % model.config.refine_every == 0:
-            check_parameters(model, step)
-        else:
-            check_count(model, step)
+        check = check_count if step % self.model.config.refine_every else check_parameters
+        check(self.model, step)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Outputs of the step's last view, and means over its views of losses and of what is logged.
@@ -165,14 +152,11 @@ class Page4DPipeline(VanillaPipeline):
     @profiler.time_function
     def _train_losses(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         count, model = self.config.views_per_step, self.model
-        if count == 1 or not isinstance(model, Page4DGaussiansModel):
-            single: tuple[Any, dict[str, Any], dict[str, Any]] = super().get_train_loss_dict(step)
-            return single
         terms: dict[str, list[Any]] = defaultdict(list)
         metrics: dict[str, list[Any]] = defaultdict(list)
         for _ in range(count):
             camera, batch = self.datamanager.next_train(step)
-            outputs = self._model(camera)
+            outputs = model(camera)
             for name, value in model.get_metrics_dict(outputs, batch).items():
                 metrics[name].append(value)
             for name, value in model.image_losses(outputs, batch).items():
@@ -204,13 +188,10 @@ class Page4DPipeline(VanillaPipeline):
 
     def _fitted_metrics(self, step: int | None) -> dict[str, float]:
         """Means over the held-out views, each from the camera that fits its image best."""
-        steps, model, manager = self.config.fit_held_out_cameras, self.model, self.datamanager
-        if not isinstance(model, Page4DGaussiansModel) or not isinstance(manager, Page4DDatamanager):
-            return {}
         self.eval()
         views = (
-            (fitted_camera(model, camera, batch, steps), batch)
-            for camera, batch in manager.fixed_indices_eval_dataloader
+            (fitted_camera(self.model, camera, batch, self.config.fit_held_out_cameras), batch)
+            for camera, batch in self.datamanager.fixed_indices_eval_dataloader
         )
         found = self.get_average_image_metrics(views, "fitted", step)
         return {name: value for name, value in found.items() if name not in SPEEDS}
@@ -218,9 +199,7 @@ class Page4DPipeline(VanillaPipeline):
     def _training_metrics(self, step: int | None) -> dict[str, float]:
         """Means over some training views, as they were trained: with their camera's refined pose, if it has one."""
         count, manager = self.config.num_train_views_in_eval, self.datamanager
-        if count < 1 or not isinstance(manager, Page4DDatamanager):
-            return {}
-        if set(manager.eval_dataset.image_filenames) <= set(manager.train_dataset.image_filenames):
+        if count < 1 or set(manager.eval_dataset.image_filenames) <= set(manager.train_dataset.image_filenames):
             return {}
         views = []
         for camera, batch in manager.training_views(count):
@@ -253,9 +232,10 @@ class Page4DPipeline(VanillaPipeline):
             outputs = self.model.get_outputs_for_camera(camera=camera)
             seconds = instant(self.device) - started
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
-            for name, image in images.items() if output_path is not None else ():
-                file = output_path / f"{image_prefix}_{name}_{index:04d}.png"  # type: ignore[operator]
-                torchvision.utils.save_image(image.permute(2, 0, 1).cpu(), file)
+            if output_path is not None:
+                for name, image in images.items():
+                    file = output_path / f"{image_prefix}_{name}_{index:04d}.png"
+                    torchvision.utils.save_image(image.permute(2, 0, 1).cpu(), file)
             metrics["num_rays_per_sec"] = int(camera.height * camera.width) / seconds
             metrics["fps"] = 1.0 / seconds
             for name, value in metrics.items():
@@ -263,7 +243,8 @@ class Page4DPipeline(VanillaPipeline):
         self.train()
         averages = {}
         for name, each in values.items():
-            averages[name] = float(torch.tensor(each, dtype=torch.float64).mean())
+            figures = torch.tensor(each, dtype=torch.float64)
+            averages[name] = float(figures.mean())
             if get_std:
-                averages[f"{name}_std"] = float(torch.tensor(each, dtype=torch.float64).std()) if len(each) > 1 else 0.0
+                averages[f"{name}_std"] = float(figures.std()) if len(each) > 1 else 0.0
         return averages

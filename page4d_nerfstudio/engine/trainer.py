@@ -25,7 +25,6 @@ from page4d_hf.utils.programs import say_next
 from ..checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from ..console import input_errors_end_the_command, say
 from ..data.sources import place_of
-from ..gaussians.model import Page4DGaussiansModel
 from ..gaussians.schedule import REFERENCE_STEPS, scale_steps
 from .health import TrainingError, check_parameters
 from .pipeline import Page4DPipeline
@@ -68,8 +67,8 @@ class Page4DTrainerConfig(TrainerConfig):
         length = self.max_num_iterations if self.schedule_length is None else self.schedule_length
         if length < 1:
             raise Page4DError(f"A training needs at least one step, got a length of {length}.")
-        if hasattr(self.pipeline.model, "run_length"):
-            self.pipeline.model.run_length = length
+        model: Any = self.pipeline.model
+        model.run_length = length
 
     def save_config(self) -> None:
         """Save it as the commands that load the run's own checkpoints need it: without a step of another run's.
@@ -107,6 +106,7 @@ class Page4DTrainer(Trainer):
     """
 
     config: Page4DTrainerConfig
+    pipeline: Page4DPipeline
 
     def __init__(self, config: Page4DTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         if config.machine.device_type == "cuda" and not torch.cuda.is_available():
@@ -125,14 +125,13 @@ class Page4DTrainer(Trainer):
 
     def setup_optimizers(self) -> Optimizers:
         model = self.pipeline.model
-        extent = model.scene_extent if isinstance(model, Page4DGaussiansModel) else 1.0
-        length = getattr(self.config.pipeline.model, "run_length", REFERENCE_STEPS)
-        coarse_steps = getattr(self.config.pipeline.model, "coarse_steps", 0)
+        extent, length = model.scene_extent, model.config.run_length
         # What moves Gaussians in the world's unit learns in units of the scene's extent, as positions do.
-        deformation = model.deformation if isinstance(model, Page4DGaussiansModel) else None
-        motion_extent = 1.0 if deformation is None or deformation.in_units_of_box else extent
+        motion_extent = 1.0 if model.deformation is None or model.deformation.in_units_of_box else extent
         groups = {
-            name: scale_group(group, learning_rate_factor(name, extent, length, motion_extent), length, coarse_steps)
+            name: scale_group(
+                group, learning_rate_factor(name, extent, length, motion_extent), length, model.config.coarse_steps
+            )
             for name, group in self.config.optimizers.items()
         }
         with input_errors_end_the_command():
@@ -157,9 +156,8 @@ class Page4DTrainer(Trainer):
         super()._after_train()
 
     def _say_what_is_next(self, step: int) -> None:
-        if isinstance(self.pipeline.model, Page4DGaussiansModel):
-            page = f"{self.config.experiment_name}.html"
-            say_next("page4d", "share", "--load-config", self.base_dir / "config.yml", "--output", page, say=say)
+        page = f"{self.config.experiment_name}.html"
+        say_next("page4d", "share", "--load-config", self.base_dir / "config.yml", "--output", page, say=say)
 
     def _load_checkpoint(self) -> None:
         config = self.config
@@ -175,7 +173,7 @@ class Page4DTrainer(Trainer):
                 check_checkpoint(source)
             try:
                 super()._load_checkpoint()
-                if source is not None and isinstance(self.pipeline, Page4DPipeline):
+                if source is not None:
                     self._check_length()
                     self.pipeline.resume()
             except Page4DError:
@@ -190,8 +188,7 @@ class Page4DTrainer(Trainer):
 
         --max-num-iterations is the number of further steps, which is no length of a run.
         """
-        model, config = self.pipeline.model, self.config
-        loaded = getattr(model, "loaded_run_length", None)
+        loaded, config = self.pipeline.model.loaded_run_length, self.config
         if loaded is None:
             return
         if config.schedule_length is None:
@@ -223,8 +220,7 @@ class Page4DTrainer(Trainer):
         Killed at any moment, the run still has its last checkpoint. It is written to a folder of its own first, as
         nerfstudio and its other commands take any file beside checkpoints for one.
         """
-        if isinstance(self.pipeline.model, Page4DGaussiansModel):
-            check_parameters(self.pipeline.model, step)
+        check_parameters(self.pipeline.model, step)
         place = self.checkpoint_dir
         unfinished = self.base_dir / UNFINISHED
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed

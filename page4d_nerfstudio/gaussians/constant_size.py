@@ -43,21 +43,12 @@ class Neighbourhoods:
     """
 
     def __init__(self) -> None:
-        self._found: Tensor | None = None
-        self._found_for: tuple[int, int] | None = None
-
-    @property
-    def state(self) -> tuple[Tensor | None, tuple[int, int] | None]:
-        """The neighbourhoods, and for how many Gaussians and when they were found."""
-        return self._found, self._found_for
-
-    @state.setter
-    def state(self, state: tuple[Tensor | None, tuple[int, int] | None]) -> None:
-        self._found, self._found_for = state
+        # The neighbourhoods, and for how many Gaussians and when they were found.
+        self.state: tuple[Tensor | None, tuple[int, int] | None] = (None, None)
 
     def forget(self) -> None:
         """Find them anew when they are next asked for."""
-        self._found = self._found_for = None
+        self.state = (None, None)
 
     def of(self, positions: Tensor, step: int) -> Tensor:
         """Neighbourhoods of Gaussians.
@@ -72,13 +63,14 @@ class Neighbourhoods:
         """
         # Density control ends the step that it comes in: the next one sees other Gaussians.
         key = (len(positions), (step - 1) // KEPT_FOR)
-        if self._found is None or key != self._found_for:
+        found, found_for = self.state
+        if found is None or key != found_for:
             cloud = positions.detach().cpu().numpy()
             finite = np.flatnonzero(np.isfinite(cloud).all(axis=1))  # density control removes what is not
-            found = finite[_neighbourhoods(cloud[finite], np.random.default_rng(step))]
-            self._found, self._found_for = torch.from_numpy(found), key
-        self._found = self._found.to(positions.device)
-        return self._found
+            found = torch.from_numpy(finite[_neighbourhoods(cloud[finite], np.random.default_rng(step))])
+        found = found.to(positions.device)
+        self.state = found, key
+        return found
 
 
 def _neighbourhoods(positions: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:

@@ -327,13 +327,7 @@ class DeformationField(nn.Module):
 
 
 def samples_along_time(config: DeformationConfig, n_training_frames: int) -> int:
-    """Samples along time for a capture: one for each `frames_per_sample` instants, within [2, time_resolution].
-
-    Raises:
-        DeformationError: `frames_per_sample` is negative.
-    """
-    if config.frames_per_sample < 0.0:
-        raise DeformationError(f"frames_per_sample can't be negative, got {config.frames_per_sample}.")
+    """Samples along time for a capture: one for each `frames_per_sample` instants, within [2, time_resolution]."""
     if config.frames_per_sample == 0.0:
         return config.time_resolution
     return max(2, min(config.time_resolution, round(n_training_frames / config.frames_per_sample)))

@@ -75,7 +75,6 @@ class MotionAwareMCMC(Strategy):  # type: ignore[misc]  # gsplat's classes have 
         max_gaussians: The cap.
         growth: Share by which the number grows at each refinement.
         noise_lr: Noise, in units of the learning rate of positions and of a Gaussian's covariance.
-        verbose: Whether to print what each refinement did.
     """
 
     refine_start_iter: int = 500
@@ -85,14 +84,10 @@ class MotionAwareMCMC(Strategy):  # type: ignore[misc]  # gsplat's classes have 
     max_gaussians: int = 360_000
     growth: float = 0.05
     noise_lr: float = 5e5
-    verbose: bool = False
 
-    def initialize_state(self, scene_scale: float = 1.0, in_motion: Tensor | None = None) -> dict[str, Any]:
+    def initialize_state(self, scene_scale: float, in_motion: Tensor) -> dict[str, Any]:
         """The running state: `in_motion` [N] bool, which Gaussians move."""
         return {"scene_scale": scene_scale, "in_motion": in_motion}
-
-    def step_pre_backward(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: gradients of image-plane positions are not asked for."""
 
     @torch.no_grad()
     def step_post_backward(
@@ -101,25 +96,22 @@ class MotionAwareMCMC(Strategy):  # type: ignore[misc]  # gsplat's classes have 
         optimizers: dict[str, torch.optim.Optimizer],
         state: dict[str, Any],
         step: int,
-        info: dict[str, Any] | list[dict[str, Any]],
-        packed: bool = False,
+        views: list[dict[str, Any]],
         hidden: Tensor | None = None,
     ) -> None:
-        """Relocate and add where the schedule says so, and add noise.
+        """Relocate and add where the schedule says so, and add noise; whatever the views.
 
         `hidden` [N] bool: Gaussians that no image has shown so far. They stay as they are, and nothing comes from them.
         """
         if self.refine_start_iter < step < self.refine_stop_iter and step % self.refine_every == 0:
-            n_relocated = self._relocate(params, optimizers, state, hidden)
+            self._relocate(params, optimizers, state, hidden)
             n_added = self._add(params, optimizers, state, hidden)
             if hidden is not None:
                 hidden = torch.cat([hidden, hidden.new_zeros(n_added)])
-            if self.verbose:
-                print(f"Step {step}: {n_relocated} relocated, {n_added} added, now {len(params['means'])}.")
         self._add_noise(params, optimizers["means"].param_groups[0]["lr"], hidden)
 
-    def _relocate(self, params: Any, optimizers: Any, state: dict[str, Any], hidden: Tensor | None) -> int:
-        """Move dead Gaussians to living ones; returns how many."""
+    def _relocate(self, params: Any, optimizers: Any, state: dict[str, Any], hidden: Tensor | None) -> None:
+        """Move dead Gaussians to living ones."""
         finite = all_finite(params)
         opacities = params["opacities"].flatten().sigmoid()
         dead = ~finite | (opacities <= self.min_opacity)
@@ -128,7 +120,6 @@ class MotionAwareMCMC(Strategy):  # type: ignore[misc]  # gsplat's classes have 
         targets = torch.where(dead)[0]
         sources = self._draw(torch.where(dead, 0.0, opacities), len(targets), hidden)
         self._copy(params, optimizers, state, sources, targets)
-        return len(sources)
 
     def _add(self, params: Any, optimizers: Any, state: dict[str, Any], hidden: Tensor | None) -> int:
         """Add Gaussians where there are opaque ones, within the cap; returns how many."""

@@ -10,6 +10,7 @@ over values in [0, 1] and SSIM has a Gaussian window of 11 pixels with standard 
 from __future__ import annotations
 
 import socket
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -27,6 +28,7 @@ LPIPSNetwork = Literal["alex", "vgg"]
 LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"alex": "AlexNet", "vgg": "VGG16"}
 # Pixels; of a smaller image the network's last pooling finds nothing.
 LPIPS_LEAST_SIDES: dict[LPIPSNetwork, int] = {"alex": 31, "vgg": 16}
+ANSWER_WITHIN = 10.0  # seconds, of the server that has the weights
 
 
 def image_metrics(
@@ -152,16 +154,9 @@ class LazyLPIPS:
     the figure is left out from then on.
     """
 
-    def __init__(self, network: LPIPSNetwork = "alex", timeout: float = 10.0) -> None:
-        """
-        Args:
-            network: whose features are compared; figures of different networks can't be.
-            timeout: seconds to wait for an answer of the server that has the weights.
-        """
+    def __init__(self, network: LPIPSNetwork = "alex") -> None:
+        """`network`: whose features are compared; figures of different networks can't be."""
         self.network: LPIPSNetwork = network
-        self.timeout = timeout
-        self._distance: torch.nn.Module | None = None
-        self._tried = False
 
     def __call__(self, predicted: Tensor, truth: Tensor, mask: Tensor | None = None) -> float | None:
         """LPIPS of two images, or None where the weights can't be had or the images are too small for the network.
@@ -174,9 +169,6 @@ class LazyLPIPS:
         """
         if min(predicted.shape[:2]) < LPIPS_LEAST_SIDES[self.network]:
             return None
-        if not self._tried:
-            self._tried = True
-            self._distance = self._build()
         if self._distance is None:
             return None
         distance = self._distance.to(predicted.device)
@@ -188,11 +180,12 @@ class LazyLPIPS:
             distances = distance(*(image * mask for image in images), normalize=True)  # [1, 1, H, W]
         return float(distances[0, 0][mask].mean())
 
-    def _build(self) -> torch.nn.Module | None:
+    @cached_property
+    def _distance(self) -> torch.nn.Module | None:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         waited = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(self.timeout)
+        socket.setdefaulttimeout(ANSWER_WITHIN)
         try:
             # Its layers draw first weights, which must not change what a training draws after this evaluation.
             with torch.random.fork_rng(devices=[]):

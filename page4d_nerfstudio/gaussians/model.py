@@ -22,6 +22,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
 from nerfstudio.models.splatfacto import SplatfactoModel, num_sh_bases
 from nerfstudio.utils.colors import get_color
+from nerfstudio.utils.poses import to4x4
 from pytorch_msssim import SSIM
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -276,7 +277,6 @@ class Page4DGaussiansModel(SplatfactoModel):
             width, height = self.training_views.size_of(camera)
         if shrink > 1:
             camera.rescale_output_resolution(shrink)
-        self.last_size = (height, width)
 
         gaussians = self.gaussians_at(self.time_of(camera))
         kept = None if self.training else self._kept(gaussians)
@@ -291,17 +291,17 @@ class Page4DGaussiansModel(SplatfactoModel):
             degree = self.active_sh_degree
         else:
             colors, degree = gaussians.colors[:, 0].sigmoid(), None
-        view: dict[str, Any] = {
-            "means": gaussians.means,
-            "quats": gaussians.quats,
-            "scales": gaussians.scales.clamp(max=LARGEST_LOG_SCALE).exp(),
-            "opacities": self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
-            "viewmats": world_to_camera(poses.to(self.device, torch.float32)),  # a path by hand may hold integers
-            "Ks": intrinsics,
-            "width": width,
-            "height": height,
-        }
-        draw = partial(rasterize, **view)
+        draw = partial(
+            rasterize,
+            means=gaussians.means,
+            quats=gaussians.quats,
+            scales=gaussians.scales.clamp(max=LARGEST_LOG_SCALE).exp(),
+            opacities=self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
+            viewmats=world_to_camera(poses.to(self.device, torch.float32)),  # a path by hand may hold integers
+            Ks=intrinsics,
+            width=width,
+            height=height,
+        )
         render, alpha, info = draw(
             colors=colors,
             sh_degree=degree,
@@ -309,7 +309,6 @@ class Page4DGaussiansModel(SplatfactoModel):
             absgrad=self.config.use_absgrad,
         )
         if self.training:
-            self.info = info
             self.views_of_step.append(info)
             if info["means2d"].requires_grad:
                 self.strategy.step_pre_backward(
@@ -519,7 +518,7 @@ class Page4DGaussiansModel(SplatfactoModel):
                 state[name] = value.to(self.device)
         if isinstance(self.strategy, MotionAwareMCMC):
             hidden = self.in_motion if self.hides_motion else None
-            self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
+            self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden)
         else:
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
         if self.schedule.densify_from < step < self.schedule.densify_until and step % config.refine_every == 0:
@@ -586,6 +585,5 @@ class Page4DGaussiansModel(SplatfactoModel):
 
 def world_to_camera(camera_to_worlds: Tensor) -> Tensor:
     """Nerfstudio's camera-to-world (OpenGL axes, [C, 3, 4]) to gsplat's world-to-camera (OpenCV axes, [C, 4, 4])."""
-    extrinsics = extrinsics_from_camera_to_world_opengl(camera_to_worlds)
-    bottom = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(camera_to_worlds), 1, 4)
-    return torch.cat([extrinsics, bottom], dim=1)
+    world_to_cameras: Tensor = to4x4(extrinsics_from_camera_to_world_opengl(camera_to_worlds))
+    return world_to_cameras

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from gsplat.utils import normalized_quat_to_rotmat
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
@@ -111,7 +112,7 @@ class MotionScaffold(nn.Module):
         The motions are constants: gradients reach the points alone.
         """
         quats, positions = self._at(time)
-        rotations = _matrices(quats)  # [B, 3, 3]
+        rotations = normalized_quat_to_rotmat(quats)  # [B, 3, 3]
         shifts = positions - (rotations @ self.centres[..., None])[..., 0]  # [B, 3]
         weights = self._weights(points.detach(), self.centres)
         blended = weights @ torch.cat((rotations.flatten(1), shifts), dim=1)  # [N, 12]
@@ -124,7 +125,7 @@ class MotionScaffold(nn.Module):
     def to_canonical(self, points: Tensor, time: float) -> Tensor:
         """Where points [N, 3] seen at a time in [0, 1] are in canonical space, by the nodes that are near them then."""
         quats, positions = self._at(time)
-        back = _matrices(quats).transpose(1, 2)
+        back = normalized_quat_to_rotmat(quats).transpose(1, 2)
         shifts = self.centres - (back @ positions[..., None])[..., 0]
         blended = self._weights(points, positions) @ torch.cat((back.flatten(1), shifts), dim=1)
         return (blended[:, :9].view(-1, 3, 3) @ points[..., None])[..., 0] + blended[:, 9:]
@@ -171,17 +172,6 @@ def _spread(paths: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
 def _apart(paths: npt.NDArray[Any], one: int) -> npt.NDArray[Any]:
     farthest: npt.NDArray[Any] = np.linalg.norm(paths - paths[one], axis=2).max(axis=1)
     return farthest
-
-
-def _matrices(quats: Tensor) -> Tensor:
-    """Rotation matrices [B, 3, 3] of unit quaternions [B, 4] wxyz."""
-    w, x, y, z = quats.unbind(-1)
-    rows = (
-        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack(rows, dim=-1).view(-1, 3, 3)
 
 
 def turned(quats: Tensor, by: Tensor) -> Tensor:

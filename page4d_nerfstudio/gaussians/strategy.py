@@ -46,8 +46,8 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
     reference_size: float = 0.0
     gradient_of: Literal["view", "step"] = "view"
 
-    def initialize_state(self, scene_scale: float = 1.0, in_motion: Tensor | None = None) -> dict[str, Any]:
-        """The running state; `in_motion` [N] bool says which Gaussians move, all of them if it is None at first use.
+    def initialize_state(self, scene_scale: float, in_motion: Tensor) -> dict[str, Any]:
+        """The running state; `in_motion` [N] bool says which Gaussians move.
 
         Tensors of the state: `grad2d` [N] and `count` [N], gathered since the last refinement; `radii` [N], where
         Gaussians are refined by their size on the screen; `in_motion` [N]. `image_size`, in pixels, is that of the last
@@ -64,32 +64,24 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
         optimizers: dict[str, torch.optim.Optimizer],
         state: dict[str, Any],
         step: int,
-        info: dict[str, Any] | list[dict[str, Any]],
-        packed: bool = False,
+        views: list[dict[str, Any]],
     ) -> None:
         """Gather what the last backward pass says, and refine where the schedule says so.
 
-        `info` is what the rasteriser said of the step's view, or of each of its views. The loss is then their mean. The
-        gradients of views by themselves are multiplied by their number: how large one is does not depend on how many
-        views a step has.
+        `views` is what the rasteriser said of each of the step's views, over which the loss is a mean. The gradients of
+        views by themselves are multiplied by their number: how large one is does not depend on how many a step has.
         """
         if step >= self.refine_stop_iter:
             return
-        views = info if isinstance(info, list) else [info]
         if self.gradient_of == "step" and len(views) > 1:
             views = [self._together(views)]
         for view in views:
-            self._update_state(params, state, view | {"n_cameras": view["n_cameras"] * len(views)}, packed=packed)
+            self._update_state(params, state, view | {"n_cameras": view["n_cameras"] * len(views)})
             state["image_size"] = math.sqrt(view["width"] * view["height"])
         settled = self.reset_every <= 0 or step % self.reset_every >= self.pause_refine_after_reset
         if step > self.refine_start_iter and step % self.refine_every == 0 and settled:
-            n_cloned, n_split = self._grow_gs(params, optimizers, state, step)
-            n_pruned = self._prune_gs(params, optimizers, state, step)
-            if self.verbose:
-                print(
-                    f"Step {step}: {n_cloned} Gaussians cloned, {n_split} split, {n_pruned} pruned, "
-                    f"now {len(params['means'])}."
-                )
+            self._grow_gs(params, optimizers, state, step)
+            self._prune_gs(params, optimizers, state, step)
             for name in ("grad2d", "count", "radii"):
                 if state.get(name) is not None:
                     state[name].zero_()
@@ -108,7 +100,7 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
         radii = torch.stack([view["radii"] for view in views]).amax(dim=0)
         return first | {key: total, "radii": radii}
 
-    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
+    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any]) -> None:
         """Add what a view says to the running state.
 
         gsplat's own reads radii of one shape, and which one depends on its version: `[C, N]`, a radius for each
@@ -118,7 +110,6 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
             params: of N Gaussians.
             state: see `initialize_state`.
             info: what the rasteriser says of C cameras, not packed, with the gradients of `means2d` [C, N, 2].
-            packed: not supported; gsplat's signature has it.
         """
         means2d, radii = info[self.key_for_gradient], info["radii"]
         gradients = means2d.absgrad if self.absgrad else means2d.grad
@@ -139,8 +130,8 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
             state["radii"] = torch.maximum(state["radii"], radii.amax(dim=0) / max(info["width"], info["height"]))
 
     @torch.no_grad()
-    def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:
-        """Clone small Gaussians of high gradient and split large ones, within the cap; returns how many of each."""
+    def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> None:
+        """Clone small Gaussians of high gradient and split large ones, within the cap."""
         gradient = state["grad2d"] / state["count"].clamp_min(1)  # [N]
         grows = gradient > self.grow_grad2d * max(1.0, self.reference_size / state["image_size"])
         large = params["scales"].max(dim=-1).values.exp() > self.grow_scale3d * state["scene_scale"]
@@ -157,17 +148,16 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
             chosen = torch.zeros_like(clones).index_fill_(0, kept, True)
             clones, splits = clones & chosen, splits & chosen
 
-        n_clones, n_splits = int(clones.sum()), int(splits.sum())
+        n_clones = int(clones.sum())
         if n_clones > 0:
             duplicate(params=params, optimizers=optimizers, state=state, mask=clones)
-        if n_splits > 0:
+        if splits.any():
             splits = torch.cat([splits, splits.new_zeros(n_clones)])  # the new clones, at the end, do not split
             split(params=params, optimizers=optimizers, state=state, mask=splits, revised_opacity=self.revised_opacity)
-        return n_clones, n_splits
 
     @torch.no_grad()
-    def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> int:
-        """Remove what is broken, and what is faint or too large where that is due; returns how many."""
+    def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> None:
+        """Remove what is broken, and what is faint or too large where that is due."""
         prunes = ~all_finite(params)
         if len(prunes) > self.prune_above:
             prunes |= params["opacities"].flatten().sigmoid() < self.prune_opa
@@ -175,10 +165,8 @@ class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's cl
             prunes |= params["scales"].max(dim=-1).values.exp() > self.prune_scale3d * state["scene_scale"]
             if step < self.refine_scale2d_stop_iter:
                 prunes |= state["radii"] > self.prune_scale2d
-        n_prunes = int(prunes.sum())
-        if n_prunes > 0:
+        if prunes.any():
             remove(params=params, optimizers=optimizers, state=state, mask=prunes)
-        return n_prunes
 
 
 def all_finite(params: Any) -> Tensor:

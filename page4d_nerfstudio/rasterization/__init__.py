@@ -1,8 +1,8 @@
 """Rasterisation of 3D Gaussians, behind one function, on CUDA by gsplat and on a CPU by this package.
 
     rasterize(...)          checks its input, and goes by the device
-      gsplat_cuda           gsplat's kernels, untouched
-      compiled_cpu          kernels compiled by numba, with derived gradients
+      gsplat.rasterization  on CUDA
+      compiled_cpu          on a CPU: kernels compiled by numba, with derived gradients
 
 On a CPU it computes what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it
 (gsplat 1.5 bounds a Gaussian more tightly, along each axis and by its opacity, which leaves out what hardly shows):
@@ -18,15 +18,13 @@ On a CPU it computes what gsplat 1.4.0's `rasterization(packed=False)` computes 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from .inputs import RENDER_MODES, RasterizationError, check_inputs
+from .inputs import RasterizationError, RenderMode, check_inputs
 
-__all__ = ["RENDER_MODES", "RasterizationError", "RenderMode", "rasterize"]
-
-RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+__all__ = ["RasterizationError", "RenderMode", "rasterize"]
 
 
 def rasterize(
@@ -75,11 +73,10 @@ def rasterize(
 
     Returns:
         `(render, alpha, info)`: render [C, height, width, D], with depth as the mode says; alpha [C, height, width, 1];
-        info as gsplat 1.4.0's strategies read it: `means2d` [C, N, 2] in pixels, which can retain its gradient, `radii`
-        [C, N] int32 in pixels (0 = not rendered; on CUDA with gsplat 1.5 or later [C, N, 2], along x and y), `depths`
-        [C, N], `conics` [C, N, 3] (inverse of the projected covariance: xx, xy, yy), `opacities` [C, N], `camera_ids`
-        and `gaussian_ids` (None: nothing is packed), `width`, `height`, `n_cameras`, `tile_size`, `tile_width`,
-        `tile_height`.
+        info for density control, as gsplat names it: `means2d` [C, N, 2] in pixels, which can retain its gradient,
+        `radii` [C, N] int32 in pixels (0 = not rendered; on CUDA with gsplat 1.5 or later [C, N, 2], along x and y),
+        `depths` [C, N], `conics` [C, N, 3] (inverse of the projected covariance: xx, xy, yy), `width`, `height` and
+        `n_cameras`. gsplat's has more.
 
         On the CPU, a Gaussian whose projection or opacity is not finite (NaN or infinite parameters, a quaternion of
         length 0) has radius 0 and gradient 0; a colour that is not finite shows in the tiles that it reaches. Entries
@@ -88,23 +85,7 @@ def rasterize(
     Raises:
         RasterizationError: wrong shapes, types, devices or options.
     """
-    check_inputs(
-        means,
-        quats,
-        scales,
-        opacities,
-        colors,
-        viewmats,
-        Ks,
-        width,
-        height,
-        sh_degree=sh_degree,
-        near_plane=near_plane,
-        far_plane=far_plane,
-        eps2d=eps2d,
-        backgrounds=backgrounds,
-        render_mode=render_mode,
-    )
+    gaussians_and_cameras = (means, quats, scales, opacities, colors, viewmats, Ks.detach(), width, height)
     options: dict[str, Any] = {
         "sh_degree": sh_degree,
         "near_plane": near_plane,
@@ -112,15 +93,17 @@ def rasterize(
         "eps2d": eps2d,
         "backgrounds": backgrounds,
         "render_mode": render_mode,
-        "absgrad": absgrad,
     }
-    gaussians_and_cameras = (means, quats, scales, opacities, colors, viewmats, Ks, width, height)
+    check_inputs(*gaussians_and_cameras, **options)
+    rendered: tuple[Tensor, Tensor, dict[str, Any]]
     if means.device.type == "cuda":
-        from .gsplat_cuda import rasterize_with_gsplat
+        # gsplat builds its kernels at the first call of one, which takes minutes and needs a compiler.
+        from gsplat.rendering import rasterization
 
-        return rasterize_with_gsplat(*gaussians_and_cameras, **options)
+        rendered = rasterization(*gaussians_and_cameras, **options, absgrad=absgrad, packed=False)
+        return rendered
     try:
         from .compiled_cpu import rasterize_on_cpu
     except ImportError as error:  # it does not fit the NumPy that is installed, say
         raise RasterizationError(f"Rasterising on a CPU needs numba, which can't be imported: {error}") from error
-    return rasterize_on_cpu(*gaussians_and_cameras, **options)
+    return rasterize_on_cpu(*gaussians_and_cameras, **options, absgrad=absgrad)

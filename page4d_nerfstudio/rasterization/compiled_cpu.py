@@ -19,9 +19,6 @@ from torch.autograd.function import once_differentiable
 from .kernels import compositing, harmonics, projection
 from .threads import share
 
-# Side of a tile, in pixels: gsplat's default. It is part of the semantics, since a Gaussian ends where its tiles end.
-TILE_SIZE = 16
-
 # Work that a thread takes at once. Part of the results too: gradients of cameras are summed chunk by chunk.
 _GAUSSIANS_AT_ONCE = 1024
 _TILES_AT_ONCE = 4
@@ -48,10 +45,9 @@ def rasterize_on_cpu(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """`rasterize` on a CPU; arguments (already checked) and results are documented there."""
     n_cameras = viewmats.shape[0]
-    radii, means2d, depths, conics = project(
-        means, quats, scales, opacities, viewmats, Ks.detach(), width, height, near_plane, far_plane, eps2d
+    radii, means2d, depths, conics = _Project.apply(
+        means, quats, scales, opacities.detach(), viewmats, Ks, width, height, near_plane, far_plane, eps2d
     )
-    opacities = opacities.expand(n_cameras, -1)
 
     if "RGB" not in render_mode:
         channels = depths[..., None]
@@ -62,87 +58,33 @@ def rasterize_on_cpu(
         else:
             # The inverse, not the transposed rotation, as in gsplat: a pose that is being refined may leave SO(3).
             camera_centres = torch.linalg.inv(viewmats)[:, :3, 3]
-            channels = shade(means, camera_centres, colors, radii, sh_degree)
+            coefficients = colors if colors.dim() == 4 else colors[None]
+            channels = _Shade.apply(means, camera_centres, coefficients, radii, sh_degree)
         if render_mode != "RGB":
             channels = torch.cat([channels, depths[..., None]], dim=-1)
             if backgrounds is not None:
                 backgrounds = torch.nn.functional.pad(backgrounds, (0, 1))
 
-    render, alpha = composite(
-        means2d, conics, opacities, channels, depths.detach(), radii, backgrounds, width, height, absgrad
+    if backgrounds is None:
+        backgrounds = channels.new_zeros(n_cameras, channels.shape[2])
+    opacities = opacities.expand(n_cameras, -1)
+    render, alpha = _Composite.apply(
+        means2d, conics, opacities, channels, backgrounds, depths.detach(), radii, width, height, absgrad
     )
     if render_mode.endswith("ED"):
         expected_depth = render[..., -1:] / alpha.clamp(min=1e-10)
         render = torch.cat([render[..., :-1], expected_depth], dim=-1)
 
     info = {
-        "camera_ids": None,
-        "gaussian_ids": None,
         "radii": radii,
         "means2d": means2d,
         "depths": depths,
         "conics": conics,
-        "opacities": opacities,
         "width": width,
         "height": height,
         "n_cameras": n_cameras,
-        "tile_size": TILE_SIZE,
-        "tile_width": math.ceil(width / TILE_SIZE),
-        "tile_height": math.ceil(height / TILE_SIZE),
     }
     return render, alpha, info
-
-
-def project(
-    means: Tensor,  # [N, 3]
-    quats: Tensor,  # [N, 4]
-    scales: Tensor,  # [N, 3]
-    opacities: Tensor,  # [N]
-    viewmats: Tensor,  # [C, 4, 4]
-    Ks: Tensor,  # [C, 3, 3]
-    width: int,
-    height: int,
-    near_plane: float,
-    far_plane: float,
-    eps2d: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Radii [C, N] int32, means2d [C, N, 2], depths [C, N] and conics [C, N, 3] of the projected Gaussians."""
-    projected: tuple[Tensor, Tensor, Tensor, Tensor] = _Project.apply(
-        means, quats, scales, opacities.detach(), viewmats, Ks, width, height, near_plane, far_plane, eps2d
-    )
-    return projected
-
-
-def shade(means: Tensor, camera_centres: Tensor, coefficients: Tensor, radii: Tensor, degree: int) -> Tensor:
-    """Colours [C, N, 3] of the spherical harmonics towards each Gaussian: max(0, 0.5 + sum).
-
-    From cameras at [C, 3], with coefficients [(C,) N, K, 3] and radii [C, N].
-    """
-    if coefficients.dim() == 3:
-        coefficients = coefficients[None]
-    colors: Tensor = _Shade.apply(means, camera_centres, coefficients, radii, degree)
-    return colors
-
-
-def composite(
-    means2d: Tensor,  # [C, N, 2]
-    conics: Tensor,  # [C, N, 3]
-    opacities: Tensor,  # [C, N]
-    colors: Tensor,  # [C, N, D]
-    depths: Tensor,  # [C, N], for the order alone
-    radii: Tensor,  # [C, N]
-    backgrounds: Tensor | None,  # [C, D]
-    width: int,
-    height: int,
-    absgrad: bool,
-) -> tuple[Tensor, Tensor]:
-    """Images [C, H, W, D] and alphas [C, H, W, 1]. With `absgrad`, backward sets `means2d.absgrad` [C, N, 2]."""
-    if backgrounds is None:
-        backgrounds = colors.new_zeros(colors.shape[0], colors.shape[2])
-    composited: tuple[Tensor, Tensor] = _Composite.apply(
-        means2d, conics, opacities, colors, backgrounds, depths, radii, width, height, absgrad
-    )
-    return composited
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:
@@ -151,15 +93,17 @@ def _array(tensor: Tensor) -> npt.NDArray[Any]:
 
 
 class _Project(Function):
+    """Radii [C, N] int32, means2d [C, N, 2], depths [C, N] and conics [C, N, 3] of the projected Gaussians."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        means: Tensor,
-        quats: Tensor,
-        scales: Tensor,
-        opacities: Tensor,
-        viewmats: Tensor,
-        Ks: Tensor,
+        means: Tensor,  # [N, 3]
+        quats: Tensor,  # [N, 4]
+        scales: Tensor,  # [N, 3]
+        opacities: Tensor,  # [N]
+        viewmats: Tensor,  # [C, 4, 4]
+        Ks: Tensor,  # [C, 3, 3]
         width: int,
         height: int,
         near_plane: float,
@@ -211,6 +155,11 @@ class _Project(Function):
 
 
 class _Shade(Function):
+    """Colours [C, N, 3] of the spherical harmonics towards each Gaussian: max(0, 0.5 + sum).
+
+    From cameras at [C, 3], with coefficients [1 or C, N, K, 3] and radii [C, N].
+    """
+
     @staticmethod
     def forward(
         ctx: Any, means: Tensor, camera_centres: Tensor, coefficients: Tensor, radii: Tensor, degree: int
@@ -247,22 +196,24 @@ class _Shade(Function):
 
 
 class _Composite(Function):
+    """Images [C, H, W, D] and alphas [C, H, W, 1]. With `absgrad`, backward sets `means2d.absgrad` [C, N, 2]."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        means2d: Tensor,
-        conics: Tensor,
-        opacities: Tensor,
-        colors: Tensor,
-        backgrounds: Tensor,
-        depths: Tensor,
-        radii: Tensor,
+        means2d: Tensor,  # [C, N, 2]
+        conics: Tensor,  # [C, N, 3]
+        opacities: Tensor,  # [C, N]
+        colors: Tensor,  # [C, N, D]
+        backgrounds: Tensor,  # [C, D]
+        depths: Tensor,  # [C, N], for the order alone
+        radii: Tensor,  # [C, N]
         width: int,
         height: int,
         absgrad: bool,
     ) -> tuple[Tensor, Tensor]:
         n_cameras, n_gaussians, n_channels = colors.shape
-        tiles_x, tiles_y = math.ceil(width / TILE_SIZE), math.ceil(height / TILE_SIZE)
+        tiles_x, tiles_y = math.ceil(width / compositing.TILE_SIZE), math.ceil(height / compositing.TILE_SIZE)
         gaussians = _flat(means2d, conics, opacities, colors)
         flat_means2d, flat_conics, flat_opacities, _ = gaussians
         flat_radii = _array(radii).reshape(-1)

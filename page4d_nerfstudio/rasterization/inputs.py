@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from page4d_hf.errors import Page4DError
 
-RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RENDER_MODES = get_args(RenderMode)
 
 # The harmonics are written out up to this degree, as they are in gsplat.
 MAX_SH_DEGREE = 4

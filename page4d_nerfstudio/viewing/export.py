@@ -29,6 +29,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.splatfacto import RGB2SH
 from plyfile import PlyData, PlyElement
 from scipy.spatial.transform import Rotation
+from scipy.special import sph_harm_y
 
 from page4d_hf.utils.folders import whole_file, whole_folder
 from page4d_hf.utils.programs import one_line
@@ -36,7 +37,6 @@ from page4d_hf.utils.programs import one_line
 from ..checkpoints import UNREADABLE, read_checkpoint, saved_steps
 from ..console import note
 from ..gaussians.model import Page4DGaussiansModel
-from ..rasterization.spherical_harmonics import spherical_harmonics
 from .run_config import ExportError, building, read_config
 
 World = Literal["training", "data"]
@@ -171,16 +171,22 @@ def _rotate_harmonics(rest: npt.NDArray[Any], rotation: npt.NDArray[Any]) -> npt
     degree = round((rest.shape[1] + 1) ** 0.5) - 1
     directions = np.random.default_rng(0).normal(size=(64, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    own, turned = (
-        spherical_harmonics(torch.from_numpy(d), degree).numpy() for d in (directions, directions @ rotation.T)
-    )
     rotated = np.empty_like(rest)
     for level in range(1, degree + 1):
-        basis = slice(level**2, (level + 1) ** 2)
-        matrix = np.linalg.lstsq(own[:, basis], turned[:, basis], rcond=None)[0]
+        own, turned = (_harmonics(each, level) for each in (directions, directions @ rotation.T))
+        matrix = np.linalg.lstsq(own, turned, rcond=None)[0]
         coefficients = slice(level**2 - 1, (level + 1) ** 2 - 1)
         rotated[:, coefficients] = np.einsum("jk,nkc->njc", matrix, rest[:, coefficients])
     return rotated
+
+
+def _harmonics(directions: npt.NDArray[Any], degree: int) -> npt.NDArray[Any]:
+    """Real spherical harmonics of one degree l of unit vectors [P, 3]: [P, 2 l + 1], by order from -l to l."""
+    x, y, z = directions.T[..., None]
+    orders = np.arange(-degree, degree + 1)
+    values = sph_harm_y(degree, abs(orders), np.arccos(z), np.arctan2(y, x))
+    harmonics: npt.NDArray[Any] = np.where(orders < 0, values.imag, values.real) * np.where(orders, 2**0.5, 1.0)
+    return harmonics
 
 
 def write_splat(path: Path, run: Run, time: float, world: World = "training", *, overwrite: bool = False) -> int:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from rasterize import INPUTS, RasterizerOptions, make_scene, train_step
 from small_networks import small_network
 
 from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips import random_clips
+from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.weights.shipped import TINY
 from page4d_nerfstudio.rasterization import rasterize
 
@@ -120,40 +117,8 @@ def test_a_training_step_in_bfloat16_on_cuda_has_finite_gradients():
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.fixture
-def capture(tmp_path: Path) -> Path:
-    """A small Nerfies capture of random clips' frames, in which something moves."""
-    folder = tmp_path / "capture"
-    for part in ("camera", "rgb/1x"):
-        (folder / part).mkdir(parents=True)
-    clip = random_clips([5], 8, (48, 64))
-    ids = [f"{index:06d}" for index in range(8)]
-    for index, name in enumerate(ids):
-        image = (clip.images[0, index].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        Image.fromarray(image).save(folder / "rgb/1x" / f"{name}.png")
-        world_to_camera, intrinsics = clip.extrinsics[0, index].double(), clip.intrinsics[0, index].double()
-        rotation = world_to_camera[:3, :3]
-        camera = {
-            "orientation": rotation.tolist(),
-            "position": (-rotation.T @ world_to_camera[:3, 3]).tolist(),
-            "focal_length": intrinsics[0, 0].item(),
-            "principal_point": intrinsics[:2, 2].tolist(),
-            "image_size": [64, 48],
-        }
-        (folder / "camera" / f"{name}.json").write_text(json.dumps(camera))
-    split = {"ids": ids, "train_ids": [name for name in ids if name != ids[3]], "val_ids": [ids[3]]}
-    (folder / "dataset.json").write_text(json.dumps(split))
-    metadata = {name: {"warp_id": index, "appearance_id": 0, "camera_id": 0} for index, name in enumerate(ids)}
-    (folder / "metadata.json").write_text(json.dumps(metadata))
-    scene = {"scale": 1.0, "center": [0.0, 0.0, 0.0], "near": 0.1, "far": 10.0}
-    (folder / "scene.json").write_text(json.dumps(scene))
-    points = np.random.default_rng(0).normal(scale=1.0, size=(2000, 3)) + np.array([0.0, 0.0, 3.0])
-    np.save(folder / "points.npy", points)
-    return folder
-
-
 @pytest.mark.parametrize("options", [{}, {"strategy": "mcmc"}])
-def test_page4d_4dgs_learns_a_capture_on_cuda_and_refines_its_gaussians(tmp_path, capture, options):
+def test_page4d_4dgs_learns_a_capture_on_cuda_and_refines_its_gaussians(tmp_path, options):
     from page4d_nerfstudio.configs import page4d_4dgs
 
     steps = 340  # 2 % of the schedule: 60 static steps, refinements in both stages
@@ -161,7 +126,9 @@ def test_page4d_4dgs_learns_a_capture_on_cuda_and_refines_its_gaussians(tmp_path
     config.max_num_iterations = steps
     config.__post_init__()
     config.machine.device_type = "cuda"
-    config.pipeline.datamanager.data = capture
+    config.pipeline.datamanager.data = write_synthetic_capture(
+        tmp_path / "capture", num_frames=8, width=64, height=48, supersampling=1, num_points=2000
+    )
     config.output_dir, config.timestamp, config.vis = tmp_path / "output", "run", "tensorboard"
     config.logging.local_writer.enable = False
     config.pipeline.model.refine_every = 20

@@ -2,9 +2,7 @@
 
 import torch
 
-from page4d_nerfstudio.gaussians.deformation import (
-    RobustBox,
-)
+from page4d_nerfstudio.gaussians.deformation import RobustBox
 
 UNIT_BOX = RobustBox(torch.zeros(3), torch.ones(3))
 

@@ -6,17 +6,17 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.optimizers import Optimizers
 
 from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 from page4d_nerfstudio.engine.trainer import learning_rate_factor, scale_group
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig
-from page4d_nerfstudio.gaussians.model import (
-    Page4DGaussiansModel,
-    Page4DGaussiansModelConfig,
-)
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
 
 WIDTH, HEIGHT = 32, 24
-
-
 RUN = 170  # 30 coarse steps
+
+
+def small_field(**changes) -> DeformationConfig:
+    return DeformationConfig(**({"features": 4, "resolution": 8, "multires": (1, 2), "width": 16} | changes))
 
 
 def make_model(
@@ -31,22 +31,18 @@ def make_model(
 ):
     torch.manual_seed(0)
     points, rgb = torch.rand(n, 3) * 2 - 1, torch.randint(0, 255, (n, 3), dtype=torch.uint8)
-    options.setdefault("deformation", DeformationConfig(features=4, resolution=8, multires=(1, 2), width=16))
-    config = Page4DGaussiansModelConfig(run_length=run_length, **options)
-    return config.setup(
+    options.setdefault("deformation", small_field())
+    metadata = {
+        "points3D_motion": motion,
+        "points3D_times": times,
+        "instants": instants,
+        "background_color": background,
+        **(tracks or {}),
+    }
+    return Page4DGaussiansModelConfig(run_length=run_length, **options).setup(
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
         num_train_data=10,
-        metadata=(tracks or {})
-        | {
-            name: values
-            for name, values in (
-                ("points3D_motion", motion),
-                ("points3D_times", times),
-                ("instants", instants),
-                ("background_color", background),
-            )
-            if values is not None
-        },
+        metadata={name: values for name, values in metadata.items() if values is not None},
         seed_points=(points, rgb),
     )
 
@@ -83,17 +79,27 @@ def optimizers_of(model: Page4DGaussiansModel) -> Optimizers:
     return Optimizers(groups, model.get_param_groups())
 
 
-def train_step(model, optimizers: Optimizers, step: int, camera: Cameras, image: torch.Tensor) -> dict:
+def train_step(model, optimizers: Optimizers, step: int, camera: Cameras, image: torch.Tensor, **batch) -> dict:
+    """The losses of a step of training; `batch` is what there is beside the image."""
     model.train()
     model.step_cb(optimizers, step)
     optimizers.zero_grad_all()
-    camera.metadata = {"cam_idx": 0}
-    losses = model.get_loss_dict(model(camera), {"image": image})
+    camera.metadata = camera.metadata or {"cam_idx": 0}
+    losses = model.get_loss_dict(model(camera), {"image": image} | batch)
     sum(losses.values()).backward()
     for optimizer in optimizers.optimizers.values():
         optimizer.step()
     model.step_post_backward(step)
     return losses
+
+
+def bare_pipeline(model, datamanager=None, **options) -> Page4DPipeline:
+    """A pipeline of the parts that are given, which has read no data."""
+    bare = Page4DPipeline.__new__(Page4DPipeline)
+    torch.nn.Module.__init__(bare)
+    bare._model, bare.datamanager = model, datamanager
+    bare.config = Page4DPipelineConfig(**options)
+    return bare
 
 
 def half_moving(**options) -> Page4DGaussiansModel:

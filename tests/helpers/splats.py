@@ -5,12 +5,13 @@ import torch
 from page4d_nerfstudio.gaussians.strategy import MotionAwareStrategy
 
 N = 6
+IN_MOTION = (True, False, True, False, False, True)
 
 
 class Splats:
     """Six Gaussians, their optimizers and the strategy's state, with `means[:, 0]` as each one's mark."""
 
-    def __init__(self, strategy: MotionAwareStrategy, in_motion: list[bool]) -> None:
+    def __init__(self, strategy: MotionAwareStrategy) -> None:
         self.strategy = strategy
         self.params = torch.nn.ParameterDict(
             {
@@ -27,7 +28,7 @@ class Splats:
         with torch.no_grad():
             self.params["means"].copy_(torch.arange(float(N))[:, None].repeat(1, 3) * 100)
             self.params["scales"].fill_(-6.0)
-        self.state = strategy.initialize_state(1.0, torch.tensor(in_motion))
+        self.state = strategy.initialize_state(1.0, torch.tensor(IN_MOTION))
 
     def step(self, step: int, gradients: list[float], radii: torch.Tensor | None = None) -> None:
         """A training step in which each Gaussian had that gradient of its image-plane position."""
@@ -39,10 +40,9 @@ class Splats:
             "height": 2,
             "n_cameras": 1,
             "radii": torch.ones(1, N, dtype=torch.int32) if radii is None else radii,
-            "gaussian_ids": None,
             "means2d": means2d,
         }
-        self.strategy.step_post_backward(self.params, self.optimizers, self.state, step, info)
+        self.strategy.step_post_backward(self.params, self.optimizers, self.state, step, [info])
 
     @property
     def marks(self) -> list[int]:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32 or float64
 
-# Side and area of a tile. `compiled_cpu.TILE_SIZE` is the same number; here it is a constant of compiled code.
-_SIDE = 16
-_AREA = _SIDE * _SIDE
+# Side of a tile in pixels, gsplat's default, and its area. Part of the semantics: a Gaussian ends where its tiles end.
+TILE_SIZE = 16
+_AREA = TILE_SIZE * TILE_SIZE
 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _MAX_ALPHA = np.float32(0.999)
@@ -125,13 +125,13 @@ def bin_gaussians(
         if determinant > 0.0:
             half_width = math.sqrt(2.0 * last_sigma * p_yy / determinant) + 0.01
             half_height = math.sqrt(2.0 * last_sigma * p_xx / determinant) + 0.01
-        rows[g, 0] = math.ceil(_within(y - half_height - 0.5, tiles_y * _SIDE))
-        rows[g, 1] = math.floor(_within(y + half_height - 0.5, tiles_y * _SIDE)) + 1
+        rows[g, 0] = math.ceil(_within(y - half_height - 0.5, tiles_y * TILE_SIZE))
+        rows[g, 1] = math.floor(_within(y + half_height - 0.5, tiles_y * TILE_SIZE)) + 1
         half_width, half_height = min(radius, half_width), min(radius, half_height)
-        boxes[i, 0] = math.floor(_within((x - half_width) / _SIDE, tiles_x))
-        boxes[i, 1] = math.ceil(_within((x + half_width) / _SIDE, tiles_x))
-        boxes[i, 2] = math.floor(_within((y - half_height) / _SIDE, tiles_y))
-        boxes[i, 3] = math.ceil(_within((y + half_height) / _SIDE, tiles_y))
+        boxes[i, 0] = math.floor(_within((x - half_width) / TILE_SIZE, tiles_x))
+        boxes[i, 1] = math.ceil(_within((x + half_width) / TILE_SIZE, tiles_x))
+        boxes[i, 2] = math.floor(_within((y - half_height) / TILE_SIZE, tiles_y))
+        boxes[i, 3] = math.ceil(_within((y + half_height) / TILE_SIZE, tiles_y))
         camera = g // n_gaussians
         for tile_y in range(boxes[i, 2], boxes[i, 3]):
             for tile_x in range(boxes[i, 0], boxes[i, 1]):
@@ -161,7 +161,7 @@ def _pixel_centres() -> tuple[Array, Array]:
     """x and y of a tile's pixels, from its corner: [256] each."""
     xs, ys = np.empty(_AREA, np.float32), np.empty(_AREA, np.float32)
     for i in range(_AREA):
-        xs[i], ys[i] = np.float32(i % _SIDE) + _HALF, np.float32(i // _SIDE) + _HALF
+        xs[i], ys[i] = np.float32(i % TILE_SIZE) + _HALF, np.float32(i // TILE_SIZE) + _HALF
     return xs, ys
 
 
@@ -235,7 +235,7 @@ def composite(
     last_drawn: Array,  # [C, H, W] place in the tile's list of the last Gaussian drawn, -1 for none
 ) -> None:
     """Composites tiles `first` to `last`."""
-    tiles_x, tiles_y = (width + _SIDE - 1) // _SIDE, (height + _SIDE - 1) // _SIDE
+    tiles_x, tiles_y = (width + TILE_SIZE - 1) // TILE_SIZE, (height + TILE_SIZE - 1) // TILE_SIZE
     n_channels = colors.shape[1]
     xs, ys = _pixel_centres()
     running, final = np.empty(_AREA, np.float32), np.empty(_AREA, np.float32)
@@ -244,10 +244,10 @@ def composite(
     sums = np.empty((n_channels, _AREA), np.float32)
     for tile in range(first, last):
         camera, within = tile // (tiles_x * tiles_y), tile % (tiles_x * tiles_y)
-        left, top = within % tiles_x * _SIDE, within // tiles_x * _SIDE
-        n_rows, n_columns = min(_SIDE, height - top), min(_SIDE, width - left)
+        left, top = within % tiles_x * TILE_SIZE, within // tiles_x * TILE_SIZE
+        n_rows, n_columns = min(TILE_SIZE, height - top), min(TILE_SIZE, width - left)
         for i in range(_AREA):
-            running[i] = _ONE if (i // _SIDE < n_rows) & (i % _SIDE < n_columns) else _ZERO
+            running[i] = _ONE if (i // TILE_SIZE < n_rows) & (i % TILE_SIZE < n_columns) else _ZERO
         final[:] = _ONE
         drawn_last[:] = -_ONE
         sums[:] = _ZERO
@@ -255,8 +255,8 @@ def composite(
         start = starts[tile]
         for place in range(starts[tile + 1] - start):
             g = listed[start + place]
-            first_pixel = max(0, rows[g, 0] - top) * _SIDE
-            last_pixel = min(n_rows, rows[g, 1] - top) * _SIDE
+            first_pixel = max(0, rows[g, 0] - top) * TILE_SIZE
+            last_pixel = min(n_rows, rows[g, 1] - top) * TILE_SIZE
             if first_pixel >= last_pixel:
                 continue
             x, y = means2d[g, 0] - np.float32(left), means2d[g, 1] - np.float32(top)
@@ -286,7 +286,7 @@ def composite(
 
         for row in range(n_rows):
             for column in range(n_columns):
-                i = row * _SIDE + column
+                i = row * TILE_SIZE + column
                 for channel in range(n_channels):
                     render[camera, top + row, left + column, channel] = _fma(
                         final[i], backgrounds[camera, channel], sums[channel, i]
@@ -414,7 +414,7 @@ def composite_backward(
     shares: Array,  # [I, 8 + D] out; zeros come in
 ) -> None:
     """Gradients of what tiles `first` to `last` list, entry by entry."""
-    tiles_x, tiles_y = (width + _SIDE - 1) // _SIDE, (height + _SIDE - 1) // _SIDE
+    tiles_x, tiles_y = (width + TILE_SIZE - 1) // TILE_SIZE, (height + TILE_SIZE - 1) // TILE_SIZE
     n_channels = colors.shape[1]
     xs, ys = _pixel_centres()
     drawn_last, along = np.empty(_AREA, np.float32), np.empty(_AREA, np.float32)
@@ -423,15 +423,15 @@ def composite_backward(
     grads = np.empty((n_channels, _AREA), np.float32)
     for tile in range(first, last):
         camera, within = tile // (tiles_x * tiles_y), tile % (tiles_x * tiles_y)
-        left, top = within % tiles_x * _SIDE, within // tiles_x * _SIDE
-        n_rows, n_columns = min(_SIDE, height - top), min(_SIDE, width - left)
+        left, top = within % tiles_x * TILE_SIZE, within // tiles_x * TILE_SIZE
+        n_rows, n_columns = min(TILE_SIZE, height - top), min(TILE_SIZE, width - left)
         drawn_last[:] = -_ONE
         grads[:] = _ZERO
         behind[:] = _ZERO
         transmittance[:] = _ONE
         for row in range(n_rows):
             for column in range(n_columns):
-                i = row * _SIDE + column
+                i = row * TILE_SIZE + column
                 drawn_last[i] = last_drawn[camera, top + row, left + column]
                 transmittance[i] = transmittances[camera, top + row, left + column]
                 # Behind everything are the background, and 1 - alpha.
@@ -444,8 +444,8 @@ def composite_backward(
         start = starts[tile]
         for place in range(int(_maximum(drawn_last)), -1, -1):
             g = listed[start + place]
-            first_pixel = max(0, rows[g, 0] - top) * _SIDE
-            last_pixel = min(n_rows, rows[g, 1] - top) * _SIDE
+            first_pixel = max(0, rows[g, 0] - top) * TILE_SIZE
+            last_pixel = min(n_rows, rows[g, 1] - top) * TILE_SIZE
             if first_pixel >= last_pixel:
                 continue
             x, y = means2d[g, 0] - np.float32(left), means2d[g, 1] - np.float32(top)

@@ -23,7 +23,11 @@ _C40 = 3 / 16 * math.sqrt(1 / math.pi)
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _bases(x: float, y: float, z: float, degree: int, b: Array) -> None:
-    """Fills b with the (degree + 1)^2 harmonics of a unit vector, as `spherical_harmonics` has them."""
+    """Fills b with the (degree + 1)^2 real spherical harmonics of a unit vector.
+
+    With the Condon-Shortley phase, by degree l and then by order from -l to l, as 3D Gaussian Splatting and its files
+    have them. Written as polynomials: Sloan, "Efficient Spherical Harmonic Evaluation", JCGT 2013, appendix A.
+    """
     b[0] = _C0
     if degree < 1:
         return

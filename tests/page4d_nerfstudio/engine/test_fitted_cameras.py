@@ -1,14 +1,13 @@
 """Held-out cameras that are fitted to their images: nearer to the truth, and the scene stays as it is."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
-from small_gaussians import cameras, make_model
+from small_gaussians import bare_pipeline, cameras, make_model
 
-from page4d_nerfstudio.data.datamanager import Page4DDatamanager
 from page4d_nerfstudio.engine.fitted_cameras import fitted_camera
-from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +57,10 @@ def test_a_camera_that_fits_already_is_left_where_it_is(model, truth, batch):
     torch.testing.assert_close(found.camera_to_worlds, truth.camera_to_worlds, atol=1e-6, rtol=0)
 
 
-class Datamanager(Page4DDatamanager):
-    """One held-out view."""
-
-    def __init__(self, views: list) -> None:
-        torch.nn.Module.__init__(self)
-        self.views = views
-
-    @property
-    def fixed_indices_eval_dataloader(self):
-        return self.views
-
-
 @pytest.mark.parametrize(("steps", "has_figures"), [(0, False), (40, True)])
 def test_figures_of_fitted_cameras_stand_beside_those_of_the_given_ones(model, batch, disturbed, steps, has_figures):
-    pipeline = Page4DPipeline.__new__(Page4DPipeline)
-    torch.nn.Module.__init__(pipeline)
-    pipeline._model = model
-    pipeline.config = Page4DPipelineConfig(num_train_views_in_eval=0, fit_held_out_cameras=steps)
-    pipeline.datamanager = Datamanager([(copy.deepcopy(disturbed), batch)])
+    held_out = SimpleNamespace(fixed_indices_eval_dataloader=[(copy.deepcopy(disturbed), batch)])
+    pipeline = bare_pipeline(model, held_out, num_train_views_in_eval=0, fit_held_out_cameras=steps)
     averages = pipeline.get_average_eval_image_metrics()
     assert ("fitted_psnr" in averages) == has_figures
     if has_figures:

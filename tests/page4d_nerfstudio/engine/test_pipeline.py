@@ -8,7 +8,7 @@ import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
-from small_gaussians import half_moving, make_model
+from small_gaussians import bare_pipeline, half_moving, make_model
 
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio.data.datamanager import Page4DDatamanager
@@ -33,10 +33,7 @@ class StubModel(torch.nn.Module):
 
 @pytest.fixture
 def pipeline() -> Page4DPipeline:
-    bare = Page4DPipeline.__new__(Page4DPipeline)
-    torch.nn.Module.__init__(bare)
-    bare._model = StubModel()
-    return bare
+    return bare_pipeline(StubModel())
 
 
 def loader(*metrics: dict[str, float]) -> list:
@@ -70,28 +67,16 @@ def test_the_speed_of_rendering_is_among_the_averages(pipeline):
     assert averages["num_rays_per_sec"] == pytest.approx(24 * averages["fps"])
 
 
-class StubDatamanager(Page4DDatamanager):
-    """Two held-out views, and training views of which the middle is the best."""
-
-    def __init__(self, held_out: list, trained: list, same_views: bool = False) -> None:
-        torch.nn.Module.__init__(self)
-        self.held_out, self.trained = held_out, trained
-        self.eval_dataset = SimpleNamespace(image_filenames=["a"])
-        self.train_dataset = SimpleNamespace(image_filenames=["a", "b"] if same_views else ["b"])
-
-    @property
-    def fixed_indices_eval_dataloader(self):
-        return self.held_out
-
-    def training_views(self, count):
-        return self.trained[:count]
-
-
 def with_views(pipeline, *, views: int = 8, same_views: bool = False) -> Page4DPipeline:
     held_out = loader({"psnr": 20.0, "lpips": 0.5, "mpsnr": 18.0}, {"psnr": 22.0, "lpips": 0.3})
     trained = loader({"psnr": 30.0, "lpips": 0.1, "psnr_moving": 25.0}, {"psnr": 26.0, "lpips": 0.2})
     pipeline.config = Page4DPipelineConfig(num_train_views_in_eval=views)
-    pipeline.datamanager = StubDatamanager(held_out, trained, same_views)
+    pipeline.datamanager = SimpleNamespace(
+        fixed_indices_eval_dataloader=held_out,
+        training_views=lambda count: trained[:count],
+        eval_dataset=SimpleNamespace(image_filenames=["a"]),
+        train_dataset=SimpleNamespace(image_filenames=["a", "b"] if same_views else ["b"]),
+    )
     return pipeline
 
 

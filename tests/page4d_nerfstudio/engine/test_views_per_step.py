@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from small_gaussians import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
+from small_gaussians import HEIGHT, WIDTH, bare_pipeline, cameras, fine, make_model, optimizers_of
 
 from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
@@ -29,12 +29,7 @@ class TwoViews:
 
 
 def pipeline_of(model, views: int) -> Page4DPipeline:
-    bare = Page4DPipeline.__new__(Page4DPipeline)
-    torch.nn.Module.__init__(bare)
-    bare._model, bare.datamanager = model, TwoViews()
-    bare.config = Page4DPipelineConfig(views_per_step=views)
-    bare.world_size = 1
-    return bare
+    return bare_pipeline(model, TwoViews(), views_per_step=views)
 
 
 def step_of(model, pipeline: Page4DPipeline, step: int) -> tuple[dict, dict, dict[str, torch.Tensor]]:

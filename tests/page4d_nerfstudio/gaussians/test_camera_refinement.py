@@ -6,7 +6,7 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
-from small_gaussians import HEIGHT, WIDTH, Page4DGaussiansModel, make_model, optimizers_of
+from small_gaussians import HEIGHT, WIDTH, Page4DGaussiansModel, make_model, optimizers_of, train_step
 
 SHIFT = torch.tensor([0.15, -0.1, 0.0])
 TURN = math.radians(2.0)
@@ -74,14 +74,8 @@ def test_the_pose_of_a_disturbed_camera_moves_towards_the_truth(mode):
     points = model.means.detach().clone()
     before = misplaced(model, points, given[0], truths[0])
 
-    model.train()
     for step in range(80):
         index = 0 if step % 2 == 0 else 1 + step // 2 % 3
-        model.step_cb(optimizers, step)
-        optimizers.zero_grad_all()
-        sum(model.get_loss_dict(model(given[index]), {"image": images[index]}).values()).backward()
-        for optimizer in optimizers.optimizers.values():
-            optimizer.step()
-        model.step_post_backward(step)
+        train_step(model, optimizers, step, given[index], images[index])
 
     assert misplaced(model, points, given[0], truths[0]) < 0.4 * before

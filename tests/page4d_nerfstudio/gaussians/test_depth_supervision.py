@@ -7,7 +7,7 @@ import pytest
 import torch
 from perfect_page4d import DEPTH, PerfectPage4D, outputs_of
 from small_captures import write_capture
-from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of
+from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
 
 from page4d_hf.captures import read_capture
 from page4d_hf.synthetic import write_synthetic_capture
@@ -110,27 +110,13 @@ def test_an_extent_that_is_none_is_refused(extent):
         Page4DGaussiansModelConfig(scene_extent=extent).check()
 
 
-def step_with_depth(model, optimizers, step, batch):
-    camera = cameras([0.5])
-    camera.metadata = {"cam_idx": 0}
-    model.train()
-    model.step_cb(optimizers, step)
-    optimizers.zero_grad_all()
-    outputs = model(camera)
-    losses = model.get_loss_dict(outputs, batch)
-    sum(losses.values()).backward()
-    for optimizer in optimizers.optimizers.values():
-        optimizer.step()
-    return float(losses["depth_loss"].detach())
-
-
 @pytest.mark.slow
 def test_depth_is_learned():
     model = make_model(n=200, use_deformation=False, depth_weight=1.0)
     optimizers = optimizers_of(model)
-    batch = {"image": torch.full((HEIGHT, WIDTH, 3), 0.5), "depth": torch.full((HEIGHT, WIDTH, 1), 4.5)}
-    errors = [step_with_depth(model, optimizers, step, batch) for step in range(60)]
-    assert errors[-1] < 0.5 * errors[0]
+    image, depth = torch.full((HEIGHT, WIDTH, 3), 0.5), torch.full((HEIGHT, WIDTH, 1), 4.5)
+    losses = [train_step(model, optimizers, step, cameras([0.5]), image, depth=depth) for step in range(60)]
+    assert losses[-1]["depth_loss"] < 0.5 * losses[0]["depth_loss"]
 
 
 def test_in_the_static_stage_the_depth_of_what_moves_does_not_count():
@@ -140,6 +126,6 @@ def test_in_the_static_stage_the_depth_of_what_moves_does_not_count():
     losses = []
     for each in (depth, torch.where(moving, 400.0, depth)):
         model = make_model(motion=(torch.arange(40) < 20).float(), depth_weight=1.0)
-        batch = {"image": torch.zeros(HEIGHT, WIDTH, 3), "depth": each, "motion_mask": moving}
-        losses.append(step_with_depth(model, optimizers_of(model), 0, batch))
+        image, maps = torch.zeros(HEIGHT, WIDTH, 3), {"depth": each, "motion_mask": moving}
+        losses.append(train_step(model, optimizers_of(model), 0, cameras([0.5]), image, **maps)["depth_loss"])
     assert losses[0] == losses[1] > 0

@@ -33,22 +33,8 @@ def test_each_penalty_and_its_gradient_are_the_formulas(penalty, planes):
     assert torch.allclose(gradient, expected_gradient)
 
 
-def test_a_constant_plane_has_no_variation(planes):
-    assert total_variation(torch.full_like(planes, 0.3)) == 0
-
-
-def test_steady_change_has_no_acceleration():
-    steady = torch.arange(6.0)[:, None].expand(3, 2, 6, 4)
-
-    assert acceleration(steady.contiguous()) == 0
-
-
 def test_two_samples_along_time_have_no_acceleration():
     assert acceleration(torch.rand(3, 2, 2, 4)) == 0
-
-
-def test_time_planes_of_one_cost_nothing():
-    assert time_sparsity(torch.ones(3, 2, 4, 4)) == 0
 
 
 def test_the_depth_error_is_relative_and_of_the_pixels_that_count_and_are_known():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
-from splats import N, Splats
+from splats import IN_MOTION, N, Splats
 
 from page4d_nerfstudio.gaussians.mcmc import MotionAwareMCMC, relocated
 
@@ -49,9 +49,9 @@ def test_the_equation_stays_finite_for_opacities_at_both_ends():
     assert torch.all(torch.isfinite(scales) & (scales > 0))
 
 
-def splats(in_motion=(True, False, True, False, False, True), **options) -> Splats:
+def splats(**options) -> Splats:
     options = {"refine_start_iter": 0, "refine_every": 10, "noise_lr": 0.0} | options
-    return Splats(MotionAwareMCMC(**options), list(in_motion))
+    return Splats(MotionAwareMCMC(**options))
 
 
 def kill(scene: Splats, *which: int) -> None:
@@ -68,8 +68,7 @@ def test_faint_gaussians_go_where_others_are_and_move_if_those_do():
 
     assert len(scene.marks) == N
     assert set(scene.marks) <= {2, 3, 5}
-    moving = dict(enumerate((True, False, True, False, False, True)))
-    assert scene.state["in_motion"].tolist() == [moving[mark] for mark in scene.marks]
+    assert scene.state["in_motion"].tolist() == [IN_MOTION[mark] for mark in scene.marks]
     scene.assert_in_step()
 
 
@@ -80,7 +79,7 @@ def test_new_gaussians_move_if_those_do_that_they_come_from():
     scene.step(10, [0] * N)
 
     assert len(scene.marks) == 6 * N
-    assert scene.state["in_motion"].tolist() == [mark in (0, 2, 5) for mark in scene.marks]
+    assert scene.state["in_motion"].tolist() == [IN_MOTION[mark] for mark in scene.marks]
     scene.assert_in_step()
 
 

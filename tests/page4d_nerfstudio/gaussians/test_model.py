@@ -8,7 +8,17 @@ from gsplat.strategy.ops import duplicate
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import get_viewmat
-from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
+from small_gaussians import (
+    HEIGHT,
+    WIDTH,
+    cameras,
+    fine,
+    half_moving,
+    make_model,
+    optimizers_of,
+    small_field,
+    train_step,
+)
 
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig
 from page4d_nerfstudio.gaussians.model import (
@@ -34,54 +44,42 @@ def test_the_fine_stage_begins_with_the_static_render():
     assert torch.allclose(render(fine(model, trained=False), 0.7), static, atol=1e-6)
 
 
-def test_without_deformation_time_changes_nothing():
-    model = fine(make_model(use_deformation=False))
+@pytest.mark.parametrize("still", ["without deformation", "coarse stage", "nothing moves"])
+def test_time_changes_nothing_where_nothing_can_move(still):
+    motion = torch.zeros(40) if still == "nothing moves" else None
+    model = fine(make_model(motion=motion, use_deformation=still != "without deformation"))
+    model.step -= still == "coarse stage"
 
     assert torch.equal(render(model, 0.0), render(model, 1.0))
-    assert {"planes", "heads"}.isdisjoint(model.get_param_groups())
+    assert {"planes", "heads"}.isdisjoint(model.get_param_groups()) == (still == "without deformation")
 
 
-def test_in_the_coarse_stage_time_changes_nothing():
-    model = fine(make_model())
-    model.step = model.schedule.coarse_steps - 1
-
-    assert torch.equal(render(model, 0.0), render(model, 1.0))
-
-
-def coarse_gradient(model: Page4DGaussiansModel, batch: dict) -> torch.Tensor:
-    """Which Gaussians a step of the static stage changes the colour of, [N] bool."""
-    model.train()
-    model.step_cb(optimizers_of(model), 0)
-    camera = cameras([0.5])
-    camera.metadata = {"cam_idx": 0}
-    losses = model.get_loss_dict(model(camera), batch)
-    sum(losses.values()).backward()
+def coloured(model: Page4DGaussiansModel, step: int = 0, **masks) -> torch.Tensor:
+    """Which Gaussians a step, by default of the static stage, changes the colour of, [N] bool."""
+    train_step(model, optimizers_of(model), step, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3), **masks)
     return model.features_dc.grad.abs().sum(-1) > 0
 
 
 def test_the_static_stage_leaves_out_gaussians_that_move():
-    reached = coarse_gradient(half_moving(), {"image": torch.rand(HEIGHT, WIDTH, 3)})
+    reached = coloured(half_moving())
 
     assert not reached[:20].any()
     assert reached[20:].any()
 
 
 def test_the_static_stage_leaves_out_pixels_that_move_and_those_that_an_image_s_mask_leaves_out():
-    model, image = half_moving(), torch.rand(HEIGHT, WIDTH, 3)
-    everything = torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)
-    assert not coarse_gradient(model, {"image": image, "motion_mask": everything}).any()
+    model = half_moving()
+    assert not coloured(model, motion_mask=torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)).any()
     left, right = torch.zeros(2, HEIGHT, WIDTH, 1, dtype=torch.bool)
     left[:, : WIDTH // 2], right[:, WIDTH // 2 :] = True, True
 
-    assert not coarse_gradient(model, {"image": image, "mask": left, "motion_mask": left}).any()
-    assert coarse_gradient(model, {"image": image, "mask": left, "motion_mask": right}).any()
+    assert not coloured(model, mask=left, motion_mask=left).any()
+    assert coloured(model, mask=left, motion_mask=right).any()
 
 
 def test_motion_is_shown_from_the_start_where_that_is_asked_for_or_nothing_is_known_of_it():
-    image = torch.rand(HEIGHT, WIDTH, 3)
-
-    assert coarse_gradient(half_moving(hide_motion_at_first=False), {"image": image})[:20].any()
-    assert coarse_gradient(make_model(), {"image": image})[:20].any()
+    assert coloured(half_moving(hide_motion_at_first=False))[:20].any()
+    assert coloured(make_model())[:20].any()
 
 
 def test_what_moves_is_rendered_in_evaluation_during_the_static_stage_too():
@@ -93,21 +91,14 @@ def test_what_moves_is_rendered_in_evaluation_during_the_static_stage_too():
 
 
 def test_the_fine_stage_shows_what_moves():
-    model = fine(half_moving()).train()
-    camera = cameras([0.5])
-    camera.metadata = {"cam_idx": 0}
-    model.step_cb(optimizers_of(model), model.schedule.coarse_steps)
+    model = fine(half_moving())
 
-    model.get_loss_dict(model(camera), {"image": torch.rand(HEIGHT, WIDTH, 3)})["main_loss"].backward()
-
-    assert (model.features_dc.grad[:20] != 0).any()
+    assert coloured(model, model.schedule.coarse_steps)[:20].any()
 
 
 def test_moving_seed_points_are_those_of_the_middle_of_the_capture():
     n = 600
     moving, times = (torch.arange(n) % 2).float(), torch.linspace(0, 1, n)
-    near = (times - 0.5).abs() <= 0.06
-
     few = make_model(n, moving, times=times)
     assert few.num_points == n  # fewer than a hundred of them would not make a thing
 
@@ -174,12 +165,6 @@ def test_static_gaussians_have_the_gradients_of_a_static_model():
 
     assert torch.equal(model.means.grad[:20], torch.ones(20, 3))
     assert torch.any(model.means.grad[20:] != 1)
-
-
-def test_a_scene_where_nothing_moves_renders():
-    model = fine(make_model(motion=torch.zeros(40)))
-
-    assert torch.equal(render(model, 0.0), render(model, 1.0))
 
 
 def test_the_grid_is_laid_around_what_moves():
@@ -327,7 +312,7 @@ def test_regularisers_join_the_loss_when_the_deformation_starts():
 
 
 def test_an_offset_that_has_run_away_leaves_the_others_their_gradients():
-    model = fine(make_model(deformation=DeformationConfig(features=4, resolution=8, multires=(1, 2), width=16)))
+    model = fine(make_model())
     with torch.no_grad():
         model.scales[3] = 200.0  # whose exponential is infinite
     train_step(model, optimizers_of(model), model.step, cameras([0.9]), torch.rand(HEIGHT, WIDTH, 3))
@@ -483,10 +468,6 @@ def test_statistics_of_density_control_survive_a_checkpoint():
 
     assert model.strategy_state["grad2d"].sum() > 0
     assert torch.equal(resumed.strategy_state["grad2d"], model.strategy_state["grad2d"])
-
-
-def small_field(**changes) -> DeformationConfig:
-    return DeformationConfig(**({"features": 4, "resolution": 8, "multires": (1, 2), "width": 16} | changes))
 
 
 OTHER_OPTIONS = {

@@ -9,9 +9,9 @@ from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.strategy import MotionAwareStrategy
 
 
-def splats(in_motion=(True, False, True, False, False, True), **options) -> Splats:
+def splats(**options) -> Splats:
     options = {"refine_start_iter": 0, "refine_every": 10, "grow_grad2d": 1.0, "grow_scale3d": 0.01} | options
-    return Splats(MotionAwareStrategy(**options), list(in_motion))
+    return Splats(MotionAwareStrategy(**options))
 
 
 def test_a_clone_moves_if_its_parent_does():

@@ -24,9 +24,7 @@ def there_and_back() -> TrainingViews:
     """To x = 3 and, higher up, back again; given out of the order of time."""
     positions = [(0, 0, 0), (2, 0, 0), (1, 0, 0), (3, 0, 0), (2, 1, 0), (1, 1, 0), (0, 1, 0)]
     times = [0.0, 0.2, 0.1, 0.3, 0.8, 0.9, 1.0]
-    views = TrainingViews.of(path([tuple(map(float, p)) for p in positions], times), extent=1.0)
-    assert views is not None
-    return views
+    return TrainingViews.of(path([tuple(map(float, p)) for p in positions], times), extent=1.0)
 
 
 def test_at_a_training_camera_it_is_that_cameras_time(there_and_back):
@@ -58,7 +56,6 @@ def test_the_direction_tells_cameras_at_one_place_apart():
     cameras = Cameras(poses, 1.0, 1.0, 1.0, 1.0, width=2, height=2, times=torch.tensor([[0.0], [1.0]]))
     views = TrainingViews.of(cameras, extent=1.0)
 
-    assert views is not None
     assert views.time_near(turned) == 1.0
 
 
@@ -75,7 +72,6 @@ def test_on_an_interpolated_path_images_have_the_training_images_size(scale):
     between = get_interpolated_camera_path(cameras, steps=4, order_poses=False)
     between.rescale_output_resolution(scale)
 
-    assert views is not None
     assert views.size_of(between[1:2]) == (60 * scale, 40 * scale)
 
 
@@ -84,5 +80,4 @@ def test_a_camera_of_another_size_keeps_it():
     views = TrainingViews.of(cameras, extent=1.0)
     other = Cameras(camera_at(0, 0, 0)[None], 50.0, 50.0, 50.0, 50.0, width=80, height=70)
 
-    assert views is not None
     assert views.size_of(other) == (80, 70)

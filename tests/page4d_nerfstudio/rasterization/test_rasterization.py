@@ -6,10 +6,8 @@ import pytest
 import torch
 from crowded_scene import NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
 from rasterization_by_formula import evaluate
-from scipy.special import sph_harm_y
 
 from page4d_nerfstudio.rasterization import rasterize
-from page4d_nerfstudio.rasterization.spherical_harmonics import spherical_harmonics
 
 
 @pytest.mark.parametrize("render_mode", ["RGB", "D", "ED", "RGB+D", "RGB+ED"])
@@ -63,21 +61,6 @@ def test_gradients_of_all_inputs_equal_those_of_the_formula(n_channels):
     for name, gradient, wanted in zip([*NAMES, "backgrounds"], gradients, reference, strict=True):
         assert gradient.dtype == torch.float32
         assert_close_to_scale(gradient, wanted.double(), 2e-5, name)
-
-
-@pytest.mark.parametrize("degree", [0, 1, 2, 3, 4])
-def test_harmonics_equal_those_of_scipy(degree):
-    directions = torch.nn.functional.normalize(make_weights((50, 3)), dim=1)
-    x, y, z = directions.unbind(dim=1)
-    polar, azimuth = torch.acos(z).numpy(), torch.atan2(y, x).numpy()
-    bases = spherical_harmonics(directions, degree)
-    assert bases.shape == (50, (degree + 1) ** 2)
-    for order in range(-degree, degree + 1):
-        # Real harmonics, of the complex ones: sqrt(2) times the real part for m > 0, the imaginary part for m < 0.
-        complex_value = sph_harm_y(degree, abs(order), polar, azimuth)
-        part = complex_value.real if order >= 0 else complex_value.imag
-        wanted = torch.from_numpy(part * (2**0.5 if order else 1.0))
-        torch.testing.assert_close(bases[:, degree**2 + degree + order], wanted, atol=1e-12, rtol=0)
 
 
 def formula_colors(means, coefficients, viewmats, degree):
