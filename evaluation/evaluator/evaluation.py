@@ -213,10 +213,10 @@ class Evaluation:
         return source
 
     def _is_finished(self, name: str, source: dict[str, str]) -> bool:
-        kept = self.folder.load(name)
-        if kept is None or not self.folder.is_finished(name, source):
+        scores = self.folder.finished(name, source)
+        if scores is None:
             return False
-        if kept.scores.excluded is not None:
+        if scores.excluded is not None:
             return True
         if self.options.keep_predictions and not predictions_path(self.folder.predictions(), name).is_file():
             return False

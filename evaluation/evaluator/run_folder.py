@@ -113,10 +113,10 @@ class RunFolder:
         whole = kept.run == self.key and kept.digest == kept.digest_of_rest() and kept.scores.name == name
         return kept if whole else None
 
-    def is_finished(self, name: str, source: Mapping[str, str]) -> bool:
-        """Whether a sequence need not be run again."""
+    def finished(self, name: str, source: Mapping[str, str]) -> SequenceScores | None:
+        """The scores of a sequence that need not be run again."""
         kept = self.load(name)
-        return kept is not None and kept.source == source and not kept.again
+        return kept.scores if kept is not None and kept.source == source and not kept.again else None
 
     def _path(self, name: str) -> Path:
         return self.root / "sequences" / f"{name}.json"

@@ -46,8 +46,8 @@ def test_what_is_saved_is_loaded(folder: RunFolder) -> None:
     kept = folder.load("final/alley_2")
     assert kept is not None
     assert (kept.scores, kept.source) == (scores(), SOURCE)
-    assert folder.is_finished("final/alley_2", SOURCE)
-    assert not folder.is_finished("final/alley_1", SOURCE)
+    assert folder.finished("final/alley_2", SOURCE)
+    assert not folder.finished("final/alley_1", SOURCE)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, -3])
@@ -55,7 +55,7 @@ def test_a_half_written_file_is_found_out(folder: RunFolder, kept: int) -> None:
     folder.save(scores(), SOURCE)
     path = folder.root / "sequences/final/alley_2.json"
     path.write_bytes(path.read_bytes()[:kept])
-    assert not folder.is_finished("final/alley_2", SOURCE)
+    assert not folder.finished("final/alley_2", SOURCE)
     assert folder.load("final/alley_2") is None
 
 
@@ -63,7 +63,7 @@ def test_a_figure_that_was_changed_by_hand_is_found_out(folder: RunFolder) -> No
     folder.save(scores(), SOURCE)
     path = folder.root / "sequences/final/alley_2.json"
     path.write_text(path.read_text().replace("0.1", "0.2"))
-    assert not folder.is_finished("final/alley_2", SOURCE)
+    assert not folder.finished("final/alley_2", SOURCE)
 
 
 def test_a_file_of_another_run_or_sequence_is_not_taken(folder: RunFolder, tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_a_file_of_another_run_or_sequence_is_not_taken(folder: RunFolder, tmp_p
     place = folder.root / "sequences/final"
     (place / "alley_2.json").write_bytes((tmp_path / "other/sequences/final/alley_2.json").read_bytes())
     (place / "alley_3.json").write_bytes((place / "alley_1.json").read_bytes())
-    assert not folder.is_finished("final/alley_2", SOURCE)
-    assert not folder.is_finished("final/alley_3", SOURCE)
+    assert not folder.finished("final/alley_2", SOURCE)
+    assert not folder.finished("final/alley_3", SOURCE)
 
 
 @pytest.mark.parametrize("other", [{"data": "def"}, {"data": "abc", "predictions": "123"}, {}])
 def test_scores_of_other_data_or_predictions_are_made_again(folder: RunFolder, other: dict[str, str]) -> None:
     folder.save(scores(), SOURCE)
-    assert not folder.is_finished("final/alley_2", other)
+    assert not folder.finished("final/alley_2", other)
 
 
 def test_the_same_run_may_be_entered_again(folder: RunFolder) -> None:
@@ -145,7 +145,7 @@ def test_what_is_forgotten_takes_predictions_and_plots_with_it_but_nobody_else_s
     mine.touch()
     with pytest.raises(Page4DError, match=r"did not write mine\.txt"):
         folder.forget("final/alley_2")
-    assert folder.is_finished("final/alley_2", SOURCE)
+    assert folder.finished("final/alley_2", SOURCE)
     mine.unlink()
     folder.forget("final/alley_2")
     assert folder.load("final/alley_2") is None

@@ -332,7 +332,6 @@ def test_a_network_input_of_too_many_pixels_is_refused(processor, size, options)
         (random_image(8, 8), {"do_center_crop": True, "crop_size": 30}, "crop height that is a multiple"),
         (random_image(8, 8), {"do_center_crop": True}, "crop_size"),
         (random_image(8, 8), {"size": {"shortest_edge": 28}}, "'height' and 'width'"),
-        (random_image(8, 8), {"mode": "stretch"}, "crop, balanced, pad, square; got 'stretch'"),
         (random_image(8, 8), {"mode": "square", "size": {"height": 14, "width": 28}}, "equal height and width"),
         (random_image(8, 8).astype(np.float32), {}, r"floating-point images in \[0, 1\]"),
         (random_image(8, 8).astype(np.float32), {}, "divide by 255 or pass uint8"),
@@ -364,6 +363,11 @@ def test_a_filter_has_torchvision_s_name_or_pillow_s(processor):
     image = random_image(40, 60)
     expected = processor(image, size=56, resample=Image.Resampling.BILINEAR).pixel_values
     assert torch.equal(processor(image, size=56, resample=InterpolationMode.BILINEAR).pixel_values, expected)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="crop, balanced, pad, square; got 'stretch'"):
+        Page4DImageProcessor(mode="stretch")
 
 
 @pytest.mark.parametrize("option", ["do_normalize", "do_pad"])
