@@ -305,6 +305,7 @@ def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkey
     assert strengths(0.0) == {0.0}
 
 
+@pytest.mark.slow
 def test_a_study_of_some_sequences_says_so(tmp_path: Path, tiny_model: Path):
     for name in ("one", "other"):
         write_synthetic_capture(tmp_path / "rooms" / name, num_frames=3, width=56, height=42, supersampling=1)

@@ -47,6 +47,7 @@ def test_cuts_are_found_where_they_are() -> None:
     assert find_cuts(film) == [10, 24]
 
 
+@pytest.mark.slow
 def test_a_shot_of_a_single_frame_at_the_end_is_found() -> None:
     assert find_cuts([*_shot("living-room", 0, 10), _elsewhere(14)[0]]) == [10]
 

@@ -99,6 +99,7 @@ def test_a_scene_without_points_has_a_picture_of_its_cameras(tmp_path):
     assert (picture != picture[0, 0]).any()
 
 
+@pytest.mark.slow
 def test_the_command_says_where_there_is_no_point_to_show(tmp_path, capsys):
     cli.main(["view", str(write_nerfstudio(tmp_path / "bare")), "--screenshot", str(tmp_path / "out.png")])
     assert "No points and no depth are known: only the cameras are shown." in capsys.readouterr().out

@@ -196,6 +196,7 @@ def test_a_frame_that_shows_nothing_does_not_tear_the_path(damage, told):
     assert path_error(refined.extrinsics, truth) < 0.03
 
 
+@pytest.mark.slow
 def test_parts_that_no_track_joins_are_told():
     """Images show nothing here, so that no point is found again behind the gap."""
     truth, points, rng = clip()[1], np.zeros((300, 3)), np.random.default_rng(0)
