@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
@@ -30,12 +31,15 @@ def test_a_capture_that_is_not_there_is_one_sentence(tmp_path: Path, program: st
     assert "nosuch" in ended.stdout + ended.stderr
 
 
-def test_data_are_timed_at_the_networks_own_size_without_workers_too(tmp_path: Path) -> None:
-    words = ["--data", "--networks", "page4d-tiny", "--steps", "3", "--frame-budget", "2", "--workers", "0"]
-    run = [sys.executable, str(BENCHMARKS / "train.py"), *words]
-    ended = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert "images 56 wide, in patches of 8;" in ended.stdout
+def test_data_are_timed_at_the_networks_own_size_without_workers_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = train.parquet_clips((42, 56))  # those of the benchmark take a minute
+    monkeypatch.setattr(train, "parquet_clips", lambda size: small)
+    train.main(
+        train.TrainingOptions(data=True, networks=("page4d-tiny",), steps=3, frame_budget=2, workers=0, threads=0)
+    )
+    assert "images 56 wide, in patches of 8;" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("program", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
