@@ -294,7 +294,8 @@ def test_a_documented_command_does_what_it_is_for(typist: Typist, line: str) -> 
 @pytest.mark.parametrize("page", sorted({page for page, _ in fences("python")}))
 def test_documented_python_runs(typist: Typist, page: str) -> None:
     blocks = [re.sub(r"^>>> ", "", block, flags=re.M) for name, block in fences("python") if name == page]
-    lines = [f"import sys; sys.path.append({str(ROOT / 'tests' / 'helpers')!r})"]  # of what stands before
+    helpers = [str(folder) for folder in (ROOT / "tests/helpers").iterdir()]
+    lines = [f"import sys; sys.path += {helpers!r}"]  # of what stands before
     lines += ['names = {"__name__": "page4d_hf.captures.layouts.mine", "__package__": "page4d_hf.captures.layouts"}']
     lines += [f"exec({block!r}, names)" for block in (textwrap.dedent(BEFORE.get(page, "")), *blocks)]
     if any("write_scene(" in block for block in blocks):

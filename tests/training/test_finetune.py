@@ -212,7 +212,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch,
 def test_sharded_weights_give_the_loss_and_gradients_of_whole_ones(tmp_path):
     done = launched(
         *("--num_machines", 1, "--num_processes", 2),
-        *(REPOSITORY / "tests" / "helpers" / "sharded_training.py", tmp_path),
+        *(REPOSITORY / "tests" / "helpers" / "training" / "sharded_training.py", tmp_path),
         config="fsdp.yaml",
         PYTHONPATH=str(REPOSITORY / "training"),
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 CONFIGURATIONS = REPOSITORY / "training" / "accelerate"
 
 # The first line of a program that needs no Auto class: like the command `page4d`, it does not wait for transformers.

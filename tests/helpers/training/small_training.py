@@ -19,7 +19,7 @@ from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips import clip_features
 from page4d_hf.clips.encoding import encode_synthetic_clips
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 PROGRAM = REPOSITORY / "training" / "finetune.py"
 
 NETWORK: dict[str, Any] = {
