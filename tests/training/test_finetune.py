@@ -214,7 +214,7 @@ def test_sharded_weights_give_the_loss_and_gradients_of_whole_ones(tmp_path):
         *("--num_machines", 1, "--num_processes", 2),
         *(REPOSITORY / "tests" / "helpers" / "training" / "sharded_training.py", tmp_path),
         config="fsdp.yaml",
-        PYTHONPATH=str(REPOSITORY / "training"),
+        PYTHONPATH=os.pathsep.join([str(REPOSITORY / "training"), str(REPOSITORY / "tests/helpers/networks")]),
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
