@@ -343,7 +343,8 @@ def test_depth_that_is_not_finite_is_unknown(rows):
     assert not decode_frames({**rows[0], "depth_scale": scales}, [0]).depth.any()
 
 
-def test_a_folder_that_is_not_there_and_no_data_set_of_the_hub_is_told_with_how_to_make_it(monkeypatch):
+def test_a_folder_that_is_not_there_and_no_data_set_of_the_hub_is_told_with_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ClipError, match=r"There is no folder clips/tum \(training/prepare\.py makes such folders\)"):
