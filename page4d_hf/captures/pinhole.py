@@ -170,22 +170,34 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
         )
     sizes = np.maximum(np.floor(capture.image_sizes / factor + 0.5), 1).astype(np.int64)
     kinds = np.zeros(len(capture), bool) if capture.fisheye is None else capture.fisheye
-    lenses = np.column_stack((capture.intrinsics.reshape(-1, 9), capture.distortion, capture.image_sizes, kinds))
-    _, first, lens_of_frame = np.unique(lenses, axis=0, return_index=True, return_inverse=True)
-    pinholes = []
-    for i in first:
+    alike = first_with_lens(capture.intrinsics, capture.distortion, kinds, capture.image_sizes)
+    pinholes = {}
+    for i in np.unique(alike):
         width, height = (int(side) for side in capture.image_sizes[i])
         try:
-            pinhole = pinhole_intrinsics(capture.intrinsics[i], capture.distortion[i], (width, height), bool(kinds[i]))
+            pinholes[i] = pinhole_intrinsics(
+                capture.intrinsics[i], capture.distortion[i], (width, height), bool(kinds[i])
+            )
         except ValueError as error:
             raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
-        pinholes.append(pinhole)
-    intrinsics = resized_intrinsics(np.stack(pinholes)[lens_of_frame.ravel()], sizes / capture.image_sizes)
+    intrinsics = resized_intrinsics(np.stack([pinholes[i] for i in alike]), sizes / capture.image_sizes)
     return PinholeFrames(capture, intrinsics, sizes)
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # The lens
+
+
+def first_with_lens(
+    intrinsics: npt.NDArray[Any], distortion: npt.NDArray[Any], fisheye: npt.NDArray[Any], sizes: npt.ArrayLike
+) -> npt.NDArray[np.int64]:
+    """For each of S frames the first one `(S,)` with its lens: the same intrinsics `(S, 3, 3)`, coefficients `(S, D)`,
+    kind `(S,)` and image size `(S, 2)`."""
+    parts = (intrinsics, distortion, fisheye, sizes)
+    table = np.concatenate([np.reshape(part, (len(intrinsics), -1)) for part in parts], axis=1)
+    _, first, lens = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    places: npt.NDArray[np.int64] = first[lens.ravel()]
+    return places
 
 
 def needs_undistortion(intrinsics: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> bool:

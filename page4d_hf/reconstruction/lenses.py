@@ -11,7 +11,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..captures.pinhole import distort, pinhole_intrinsics, resampled, undistort, undistortion_map
+from ..captures.pinhole import (
+    distort,
+    first_with_lens,
+    pinhole_intrinsics,
+    resampled,
+    undistort,
+    undistortion_map,
+)
 from ..errors import Page4DError
 from ..frames import Frames
 from ..scene.tracks import PointTracks
@@ -115,10 +122,7 @@ class Lenses:
     @cached_property
     def _alike(self) -> list[int]:
         """The first frame [S] with the lens of each."""
-        parts = (self.intrinsics, self.distortion, self.fisheye, self.sizes)
-        table = np.concatenate([np.reshape(part, (len(self.sizes), -1)) for part in parts], axis=1)
-        _, first, lens = np.unique(table, axis=0, return_index=True, return_inverse=True)
-        places: list[int] = first[lens.ravel()].tolist()
+        places: list[int] = first_with_lens(self.intrinsics, self.distortion, self.fisheye, self.sizes).tolist()
         return places
 
     @property

@@ -74,6 +74,12 @@ class Tracks:
         """In how many frames each track is seen, [count]."""
         return np.bincount(self.track, minlength=self.count)
 
+    def first_rows(self) -> np.ndarray:
+        """For each observation the first one of its track, [O]."""
+        _, first, numbers = np.unique(self.track, return_index=True, return_inverse=True)  # in the order of frames
+        rows: np.ndarray = first[numbers]
+        return rows
+
     def rows_of_frames(self, num_frames: int) -> list[slice]:
         """The observations of each frame."""
         edges = np.searchsorted(self.frame, np.arange(num_frames + 1))

@@ -104,24 +104,19 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
         & (_angle_to_first_ray(tracks, extrinsics, points) >= LEAST_PARALLAX)
     )
     colors = np.zeros((len(tracks), 3), np.uint8)
-    first = _first_of_each(tracks)
+    first = np.unique(tracks.first_rows())
     for place, index in enumerate(video):
-        tracked = np.flatnonzero(tracks.frame[first] == place)
-        x, y = tracks.xy[first[tracked]].astype(int).T
-        colors[tracked] = images.load_image(index)[y, x, :3]
+        rows = first[tracks.frame[first] == place]
+        x, y = tracks.xy[rows].astype(int).T
+        colors[tracks.track[rows]] = images.load_image(index)[y, x, :3]
     return SeedPoints(points[kept], colors[kept])
-
-
-def _first_of_each(tracks: Tracks) -> np.ndarray:
-    """The first observation of each track, [T]: they come in the order of frames."""
-    return np.unique(tracks.track, return_index=True)[1]
 
 
 def _angle_to_first_ray(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
     toward = points[tracks.track] - camera_centers(extrinsics)[tracks.frame]
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
-    cosine = np.einsum("oi,oi->o", toward, toward[_first_of_each(tracks)][tracks.track])
+    cosine = np.einsum("oi,oi->o", toward, toward[tracks.first_rows()])
     angles = np.zeros(len(points))
     np.maximum.at(angles, tracks.track, np.arccos(cosine.clip(-1, 1)))
     return angles

@@ -88,9 +88,7 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
 def _displacement(tracks: Tracks) -> float:
     if not len(tracks):
         return 0.0
-    # Observations come in the order of frames.
-    _, first, numbers = np.unique(tracks.track, return_index=True, return_inverse=True)
     xy, reach = tracks.xy.astype(np.float64), np.zeros(len(tracks))
-    np.maximum.at(reach, tracks.track, np.linalg.norm(xy - xy[first][numbers], axis=1))
+    np.maximum.at(reach, tracks.track, np.linalg.norm(xy - xy[tracks.first_rows()], axis=1))
     lengths = tracks.lengths()
     return float(np.median(reach[lengths >= np.median(lengths)]))
