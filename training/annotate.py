@@ -207,14 +207,19 @@ def run_on_ray(
             num_cpus=1,
             num_gpus=1 if gpus else 0,
         )
-        for row in annotated.iter_rows():
-            outcome = pickle.loads(row["outcome"])
-            if isinstance(outcome, Page4DError):
-                raise outcome
-            yield videos[row["index"]][0], outcome
+        # `iter_rows` has threads that may ask something of Ray after its end, which ends this process without a word.
+        bundles = annotated.iter_internal_ref_bundles()
+        for bundle in bundles:
+            for block in ray.get(bundle.block_refs):
+                for row in block.to_pylist():
+                    outcome = pickle.loads(row["outcome"])
+                    if isinstance(outcome, Page4DError):
+                        raise outcome
+                    yield videos[row["index"]][0], outcome
     except ray.exceptions.RayError as error:  # no worker could begin, or the cluster is gone
         raise Page4DError(f"Ray gave up ({str(error).strip().splitlines()[-1]}); run the command again.") from error
     finally:
+        bundles = None  # ends the thread that hands out the work
         ray.shutdown()
 
 

@@ -174,13 +174,17 @@ def test_videos_for_which_memory_ran_out_are_tried_once_more_one_at_a_time(tmp_p
 
 
 def test_a_model_that_a_worker_cannot_load_ends_the_run(run, videos, cluster, tmp_path):
-    """And no video counts as done."""
-    program = "from page4d_hf.weights import loading\nloading.load_config = lambda model: None\n"
+    """And no video counts as done. No thread of Ray Data is left that could end the process before its sentence."""
+    program = "import ray, threading\nshut_down = ray.shutdown\n"
+    program += "ray.shutdown = lambda: (print(*threading.enumerate()), shut_down())\n"
+    program += "from page4d_hf.weights import loading\nloading.load_config = lambda model: None\n"
     program += "from page4d_hf.weights import identity\nidentity.fingerprint = str\n"
     program += "import sys, annotate\nannotate.main(sys.argv[1:])\n"
     ended = run(program, videos, "--model", "nosuch", "--output", tmp_path / "out", "--address", cluster)
     assert ended.returncode == 1
     assert "annotate: No model folder" in ended.stderr
+    assert "MainThread" in ended.stdout
+    assert not re.search("StreamingExecutor|map_tp", ended.stdout)
     assert not list((tmp_path / "out").glob("data/*"))
 
 
