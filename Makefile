@@ -10,7 +10,7 @@ demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: rec
 	$(BIN)/python demo/demo.py --output demo-out
 
 # Processes of several threads would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 check: style  ## Run the linter, the type checker and the fast tests, in two minutes.
 	$(MAKE) --jobs=2 types fast
