@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import gc
 import multiprocessing.spawn
 import os
 import sys
@@ -12,6 +13,15 @@ from forked_python import ForkedPython
 
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"  # the servers of tests are no proxy's business
+
+
+def pytest_configure() -> None:
+    gc.disable()  # until all is imported: millions of objects that stay, and would be looked at again and again
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -177,6 +177,7 @@ class ForkedPython:
 
 def import_and_compile() -> None:
     """Once for all forks."""
+    gc.disable()
     for name in MODULES:
         importlib.import_module(name)
     import torch
@@ -189,6 +190,7 @@ def import_and_compile() -> None:
     image, _, _ = rasterize(points, torch.eye(4)[:1], torch.ones(1, 3), one, torch.ones(1, 3), **camera)
     image.sum().backward()
     gc.freeze()  # forks leave alone what they share
+    gc.enable()
 
 
 def serve(folder: str) -> tuple[Any, ...]:
