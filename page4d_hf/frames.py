@@ -47,9 +47,11 @@ WHITE = (255, 255, 255)  # what the network sees behind transparency
 class Frames:
     """Frames in the order in which they were taken, upright, at their own sizes."""
 
-    images: Sequence[np.ndarray]  # each [H, W, 3] or, with transparency, [H, W, 4] uint8; of files, decoded when asked
+    images: Sequence[
+        npt.NDArray[Any]
+    ]  # each [H, W, 3] or, with transparency, [H, W, 4] uint8; of files, decoded when asked
     names: list[str]  # file name of each image; for a video "frame_<number in the video, from 0>"
-    times: np.ndarray  # [N] float64: seconds from a video's first frame, or places in the sequence of images
+    times: npt.NDArray[Any]  # [N] float64: seconds from a video's first frame, or places in the sequence of images
     paths: list[Path] | None  # the image files; None for a video
     source: str  # what the frames were read from, as it was given
     in_seconds: bool = False  # whether times are seconds, as of a video
@@ -71,7 +73,7 @@ class Frames:
             return self.images.transparent
         return any(image.shape[2:] == (4,) for image in self.images)
 
-    def take(self, indices: np.ndarray) -> Frames:
+    def take(self, indices: npt.NDArray[Any]) -> Frames:
         """The frames at `indices`, with their times."""
         kept = indices.tolist()
         return replace(
@@ -84,14 +86,14 @@ class Frames:
 
 
 FileSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Source = FileSource | Frames | Image.Image | np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
+Source = FileSource | Frames | Image.Image | npt.NDArray[Any] | Sequence[Image.Image] | Sequence[npt.NDArray[Any]]
 
 
-def normalized_times(times: np.ndarray) -> np.ndarray:
+def normalized_times(times: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Times or indices `(N,)` to [0, 1]: the first instant is 0, the last 1; a single instant is 0."""
     times = np.asarray(times, np.float64)
     span = times.max() - times.min()
-    return (times - times.min()) / (span if span > 0 else 1.0)
+    return cast(npt.NDArray[Any], (times - times.min()) / (span if span > 0 else 1.0))
 
 
 def read_frames(
@@ -228,7 +230,7 @@ def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: 
     return Frames(images, [path.name for path in paths], indices.astype(np.float64), paths, source)
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """Read an image file upright (EXIF orientation applied).
 
     Args:
@@ -274,7 +276,10 @@ def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.
     if image.shape[2] == 3:
         return image
     alpha = image[..., 3:].astype(np.float32) / 255
-    return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
+    return cast(
+        npt.NDArray[np.uint8],
+        np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8),
+    )
 
 
 def not_black(image: Image.Image) -> npt.NDArray[np.bool_]:
@@ -283,7 +288,7 @@ def not_black(image: Image.Image) -> npt.NDArray[np.bool_]:
     return (pixels[..., :3].max(axis=-1) if pixels.ndim == 3 else pixels) > 0
 
 
-def _pixels(image: Image.Image, name: object) -> np.ndarray:
+def _pixels(image: Image.Image, name: object) -> npt.NDArray[Any]:
     """`[H, W, 3 or 4]` uint8."""
     try:
         image = to_8_bits(image)
@@ -356,7 +361,7 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
     return Frames(images, [f"frame_{number:05d}" for number in numbers], times[kept], None, source, True)
 
 
-def _images_of_video(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+def _images_of_video(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
     """The frames of some numbers, `[H, W, 3]` uint8 upright with square pixels, as far as the numbers rise."""
     wanted = iter(numbers)
     number = next(wanted)
@@ -434,7 +439,7 @@ def _square_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, in
     return round(frame.width * max(ratio, 1)), round(frame.height / min(ratio, 1))
 
 
-def _upright(frame: av.VideoFrame, size: tuple[int, int], path: Path) -> np.ndarray:
+def _upright(frame: av.VideoFrame, size: tuple[int, int], path: Path) -> npt.NDArray[Any]:
     """`[H, W, 3]` uint8, scaled to `size`, then turned and mirrored as the video's display matrix says."""
     try:
         image = to_rgb(frame, size)
@@ -461,7 +466,7 @@ class _Turn(NamedTuple):
             raise _broken_video(path, "broken", error) from error
         return cls(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else cls(False, a < 0, d < 0)
 
-    def applied(self, image: np.ndarray) -> np.ndarray:
+    def applied(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An image `(H, W, 3)` as it is shown."""
         if not any(self):
             return image
@@ -474,7 +479,7 @@ def _broken_video(path: Path, how: str, error: Exception) -> FrameError:
     return FrameError(f"Cannot read the video {path}; it is {how} ({reason}).")
 
 
-def _at_rate(times: np.ndarray, fps: float) -> np.ndarray:
+def _at_rate(times: npt.NDArray[Any], fps: float) -> npt.NDArray[Any]:
     """Indices of the frames nearest in time to 0, 1/fps, 2/fps, ..., each once."""
     order = np.argsort(times, kind="stable")
     # To a target between two frames the first one is nearer up to halfway, the last one to all that follow; a frame is

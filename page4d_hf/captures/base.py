@@ -36,53 +36,57 @@ class Capture:
     root: Path
     frame_ids: list[str]
     image_paths: list[Path]
-    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the image at `image_paths`; [0, 1] is the skew
+    extrinsics: npt.NDArray[Any]  # [N, 3, 4] float64, world-to-camera
+    intrinsics: npt.NDArray[Any]  # [N, 3, 3] float64, in pixels of the image at `image_paths`; [0, 1] is the skew
     # [N, D] float64, zeros for a pinhole: OpenCV's k1, k2, p1, p2, k3 and, with 8 columns, k4, k5, k6; of a fisheye
     # k1, k2, k3, k4.
-    distortion: np.ndarray
-    image_sizes: np.ndarray  # [N, 2] int, (width, height) of the image at `image_paths`
-    time_ids: np.ndarray  # [N] int, the instant of each frame; frames of equal id were taken at the same time
-    camera_ids: np.ndarray  # [N] int, the device of each frame
-    splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val": [n] int indices of frames
+    distortion: npt.NDArray[Any]
+    image_sizes: npt.NDArray[Any]  # [N, 2] int, (width, height) of the image at `image_paths`
+    time_ids: npt.NDArray[Any]  # [N] int, the instant of each frame; frames of equal id were taken at the same time
+    camera_ids: npt.NDArray[Any]  # [N] int, the device of each frame
+    splits: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "train", "val": [n] int indices of frames
     scale: str = "arbitrary"  # "arbitrary" or "metres": the unit of the world
     near: float | None = None  # in the world's unit
     far: float | None = None
-    points: np.ndarray | None = None  # [M, 3] float32 in the world; float64 where files are, for worlds far from 0
-    point_colors: np.ndarray | None = None  # [M, 3] uint8
+    points: npt.NDArray[Any] | None = (
+        None  # [M, 3] float32 in the world; float64 where files are, for worlds far from 0
+    )
+    point_colors: npt.NDArray[Any] | None = None  # [M, 3] uint8
     motion_mask_paths: list[Path | None] | None = (
         None  # per frame, for `read_motion_mask_file`; None where there is none
     )
     depth_paths: list[Path | None] | None = None  # per frame, for `read_depth_file`; None where there is none
     depth_scale: float = 1.0  # what stored depth is multiplied by to be in the world's unit
     image_downscale: int = 1  # the images at `image_paths` have 1 / image_downscale of the full size
-    point_motion: np.ndarray | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
+    point_motion: npt.NDArray[Any] | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
     notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
     sequence: str = ""  # the capture's name within its data set
     ordered: bool = True  # False: no order in time, any frames make a clip; else those of one device are a video
     fps: float | None = None  # frames per second
-    timestamps: np.ndarray | None = None  # [N] float64 seconds
+    timestamps: npt.NDArray[Any] | None = None  # [N] float64 seconds
     skipped: list[str] = field(default_factory=list)  # frames left out: one sentence each, with the file and the reason
     covisible_paths: list[Path | None] | None = None  # per frame: an image, non-zero where the training frames see too
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
-    instants: np.ndarray | None = None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
+    instants: npt.NDArray[Any] | None = (
+        None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
+    )
     evaluation_split: str = "val"  # the split that published figures are of
     tracks: PointTracks | None = None  # through the N frames, of what moves
-    fisheye: np.ndarray | None = None  # [N] bool: lenses of OpenCV's fisheye model; None: none is
+    fisheye: npt.NDArray[Any] | None = None  # [N] bool: lenses of OpenCV's fisheye model; None: none is
     background: tuple[int, int, int] | None = None  # RGB from 0 to 255 that transparent images are laid over
     # What decodes the files above; module-level functions or partials of such, so that captures can be pickled. Depth:
     # (path, intrinsics of the image) to (H, W) z-depth in the stored unit, which need not have the image's size; what
     # is 0, negative or not finite is not known. Mask: path to (H, W) bool, true where something moves. Image: path to
     # (H, W, 3) uint8, or (H, W, 4) where transparency is part of what was filmed.
-    read_depth_file: Callable[[Path, np.ndarray], np.ndarray] = read_npy_depth
-    read_motion_mask_file: Callable[[Path], np.ndarray] = read_image_mask
-    read_image_file: Callable[[Path], np.ndarray] = read_image
+    read_depth_file: Callable[[Path, npt.NDArray[Any]], npt.NDArray[Any]] = read_npy_depth
+    read_motion_mask_file: Callable[[Path], npt.NDArray[Any]] = read_image_mask
+    read_image_file: Callable[[Path], npt.NDArray[Any]] = read_image
 
     def __len__(self) -> int:
         return len(self.frame_ids)
 
     @property
-    def times(self) -> np.ndarray:
+    def times(self) -> npt.NDArray[Any]:
         """`(N,)` float64 times in [0, 1]: `instants`, or else the first of `time_ids` is 0 and the last is 1."""
         if self.instants is not None:
             return np.asarray(self.instants, np.float64)

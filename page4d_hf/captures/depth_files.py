@@ -10,6 +10,7 @@ format.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from .image_files import open_image
 SINTEL_TAG = 202021.25  # as a little-endian float32 it reads "PIEH"
 
 
-def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
+def read_npy_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Depth of the shape (H, W) or (H, W, 1) from a NumPy file."""
     depth = read_array(path)
     if depth.ndim == 3 and depth.shape[-1] == 1:
@@ -32,22 +33,22 @@ def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
     return depth
 
 
-def read_uint16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+def read_uint16_png(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Depth from a grey 16-bit PNG, in units of one grey level."""
     return read_png16(path).astype(np.float32)
 
 
-def read_npy_or_png_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
+def read_npy_or_png_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Depth from a NumPy file by its suffix `.npy`, and else from a grey 16-bit PNG."""
     return (read_npy_depth if path.suffix.lower() == ".npy" else read_uint16_png)(path, intrinsics)
 
 
-def read_float16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+def read_float16_png(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Depth from a grey 16-bit PNG whose levels are the bits of float16 numbers (Dynamic Replica, CO3D)."""
     return read_png16(path).view(np.float16).astype(np.float32)
 
 
-def read_dpt(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+def read_dpt(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Depth from a `.dpt` file of MPI Sintel: float32 tag 202021.25, int32 width and height, float32 depth by rows,
     all little-endian.
     """

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -40,8 +40,8 @@ class PinholeFrames:
     """
 
     capture: Capture
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of what the loaders give
-    image_sizes: np.ndarray  # [N, 2] int, (width, height) of what the loaders give
+    intrinsics: npt.NDArray[Any]  # [N, 3, 3] float64, in pixels of what the loaders give
+    image_sizes: npt.NDArray[Any]  # [N, 2] int, (width, height) of what the loaders give
 
     def __len__(self) -> int:
         return len(self.capture)
@@ -84,7 +84,7 @@ class PinholeFrames:
         # Linear interpolation would blur where nothing is averaged.
         interpolation = cv2.INTER_CUBIC if grid == 1 else cv2.INTER_LINEAR
 
-        def undistorted(pixels: np.ndarray) -> np.ndarray:
+        def undistorted(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
             sampled = cv2.remap(pixels, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
             return sampled if grid == 1 else _mean_over_areas(sampled, target)
 
@@ -113,7 +113,9 @@ class PinholeFrames:
         depth = depth.astype(np.float64) * self.capture.depth_scale
         return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
 
-    def _load(self, paths: list[Path | None] | None, index: int, read: Callable[[Path], np.ndarray]) -> Any:
+    def _load(
+        self, paths: list[Path | None] | None, index: int, read: Callable[[Path], npt.NDArray[Any]]
+    ) -> npt.NDArray[Any] | None:
         path = None if paths is None else paths[index]
         return None if path is None else self._nearest(read(path), index)
 
@@ -125,7 +127,7 @@ class PinholeFrames:
     def _is_fisheye(self, index: int) -> bool:
         return self.capture.fisheye is not None and bool(self.capture.fisheye[index])
 
-    def _nearest(self, values: np.ndarray, index: int) -> np.ndarray:
+    def _nearest(self, values: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
         """Labels or depth `(h, w)` at the centre of each new pixel; the file need not have the image's size."""
         height, width = values.shape
         if self._is_plain(index) and (width, height) == tuple(self.image_sizes[index]):
@@ -135,7 +137,7 @@ class PinholeFrames:
         # A centre on the line between two pixels takes the lower one, whichever way its last bit was rounded.
         columns = np.ceil(x * (width / image_width) - 1e-3).astype(np.int64) - 1
         rows = np.ceil(y * (height / image_height) - 1e-3).astype(np.int64) - 1
-        return values[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+        return cast(npt.NDArray[Any], values[rows.clip(0, height - 1), columns.clip(0, width - 1)])
 
     def _source_positions(self, index: int, grid: int) -> npt.NDArray[np.float32]:
         """Where in the file's image the new image's samples lie: x and y in its pixels as OpenCV counts them, from 0 at
@@ -200,12 +202,12 @@ def first_with_lens(
     return places
 
 
-def needs_undistortion(intrinsics: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> bool:
+def needs_undistortion(intrinsics: npt.NDArray[Any], distortion: npt.NDArray[Any], fisheye: bool = False) -> bool:
     """Whether a camera is anything but a pinhole without skew."""
     return bool(fisheye or np.any(distortion) or intrinsics[0, 1] != 0)
 
 
-def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> np.ndarray:
+def distort(rays: npt.NDArray[Any], distortion: npt.NDArray[Any], fisheye: bool = False) -> npt.NDArray[Any]:
     """Where a lens puts rays: the model of Brown (Decentering Distortion of Lenses, 1966) with OpenCV's coefficients,
     or that of Kannala and Brandt (2006) for a fisheye.
 
@@ -221,13 +223,13 @@ def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> 
     if fisheye:
         slope = np.linalg.norm(rays, axis=-1, keepdims=True)
         radius = _fisheye_radius(distortion)(np.arctan(slope))
-        return rays * np.divide(radius, slope, np.ones_like(slope), where=slope > 0)
+        return cast(npt.NDArray[Any], rays * np.divide(radius, slope, np.ones_like(slope), where=slope > 0))
     directions = np.insert(rays.reshape(-1, 2), 2, 1, axis=-1)
     pixels, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), np.eye(3), np.asarray(distortion, np.float64))
     return pixels.reshape(np.shape(rays))
 
 
-def undistort(distorted: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> np.ndarray:
+def undistort(distorted: npt.NDArray[Any], distortion: npt.NDArray[Any], fisheye: bool = False) -> npt.NDArray[Any]:
     """The inverse of `distort` where there is one, found by iteration to 1e-9. Of a fisheye, rays end at
     `FISHEYE_REACH` from the axis.
 
@@ -256,11 +258,13 @@ def undistort(distorted: np.ndarray, distortion: np.ndarray, fisheye: bool = Fal
     return rays
 
 
-def _falls_on(rays: np.ndarray, distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.bool_]:
-    return np.isclose(distort(rays, distortion), distorted, rtol=0, atol=1e-9).all(axis=1)
+def _falls_on(
+    rays: npt.NDArray[Any], distorted: npt.NDArray[Any], distortion: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    return cast(npt.NDArray[np.bool_], np.isclose(distort(rays, distortion), distorted, rtol=0, atol=1e-9).all(axis=1))
 
 
-def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.float64]:
+def _undistort_by_newton(distorted: npt.NDArray[Any], distortion: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Rays `(N, 2)` of points, started from what the radial terms alone say; NaN beyond where these turn back."""
     lens = np.asarray(distortion, np.float64)
     radial = lens.copy()
@@ -281,19 +285,19 @@ def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.N
     return np.where(inside[:, None], rays, np.nan)
 
 
-def _rising(grid: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rising(grid: npt.NDArray[Any], values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """A grid and its values up to where these first fall."""
     rises = np.append(np.diff(values) > 0, False)
     return grid[: rises.argmin() + 1], values[: rises.argmin() + 1]
 
 
-def _fisheye_radius(distortion: np.ndarray) -> Polynomial:
+def _fisheye_radius(distortion: npt.NDArray[Any]) -> Polynomial:
     """Distance from the centre at focal length 1, by a ray's angle from the axis (Kannala and Brandt, Eq. 6)."""
     k1, k2, k3, k4 = distortion[:4]
     return Polynomial((0, 1, 0, k1, 0, k2, 0, k3, 0, k4))
 
 
-def _undistort_fisheye(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.float64]:
+def _undistort_fisheye(distorted: npt.NDArray[Any], distortion: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     radius_at = _fisheye_radius(distortion)
     grid, radii = _rising(*radius_at.linspace(2000, (0, FISHEYE_REACH)))
     radius = np.linalg.norm(distorted, axis=1)
@@ -308,11 +312,15 @@ def _undistort_fisheye(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDA
     for _ in range(5):  # Newton, from a start that is good to 1e-6
         angle = np.where(inside, angle - (radius_at(angle) - radius) / radius_at.deriv()(angle), angle)
     factor = np.divide(np.tan(angle), radius, out=np.ones_like(radius), where=radius > 0)
-    return distorted * factor[:, None]
+    return cast(npt.NDArray[np.float64], distorted * factor[:, None])
 
 
 def undistortion_map(
-    source: np.ndarray, distortion: np.ndarray, target: np.ndarray, size: tuple[int, int], fisheye: bool = False
+    source: npt.NDArray[Any],
+    distortion: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    size: tuple[int, int],
+    fisheye: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Where in an image the pixels of a pinhole camera lie: x and y as OpenCV counts them, from 0 at the first centre.
 
@@ -336,7 +344,7 @@ def undistortion_map(
 
 
 def pinhole_intrinsics(
-    intrinsics: np.ndarray, distortion: np.ndarray, image_size: tuple[int, int], fisheye: bool = False
+    intrinsics: npt.NDArray[Any], distortion: npt.NDArray[Any], image_size: tuple[int, int], fisheye: bool = False
 ) -> npt.NDArray[np.float64]:
     """The pinhole camera without skew that sees all that an upright rectangle can hold of a distorted image.
 
@@ -356,7 +364,7 @@ def pinhole_intrinsics(
     width, height = image_size
     inverse = np.linalg.inv(intrinsics[:2, :2])
 
-    def edge(x: npt.ArrayLike, y: npt.ArrayLike) -> np.ndarray:
+    def edge(x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[Any]:
         """Rays through places on the edge of the image."""
         pixels = np.column_stack(np.broadcast_arrays(x, y))
         return undistort((pixels - intrinsics[:2, 2]) @ inverse.T, distortion, fisheye)
@@ -378,7 +386,9 @@ def pinhole_intrinsics(
 # Pixels
 
 
-def resampled(image: npt.NDArray[np.uint8], resample: Callable[[np.ndarray], np.ndarray]) -> npt.NDArray[np.uint8]:
+def resampled(
+    image: npt.NDArray[np.uint8], resample: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> npt.NDArray[np.uint8]:
     """An image resampled such that what cannot be seen of it has no part in its colours.
 
     Of an image with transparency, colours are multiplied by alpha before and divided by it afterwards. Laid over any
@@ -395,8 +405,8 @@ def resampled(image: npt.NDArray[np.uint8], resample: Callable[[np.ndarray], np.
     seen = resample(np.concatenate((image[..., :3] * (alpha / 255), alpha), axis=-1))
     alpha = seen[..., 3:]
     colors = np.divide(255 * seen[..., :3], alpha, out=np.zeros_like(seen[..., :3]), where=alpha > 0)
-    return np.rint(np.concatenate((colors, alpha), axis=-1)).clip(0, 255).astype(np.uint8)
+    return cast(npt.NDArray[np.uint8], np.rint(np.concatenate((colors, alpha), axis=-1)).clip(0, 255).astype(np.uint8))
 
 
-def _mean_over_areas(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _mean_over_areas(image: npt.NDArray[Any], size: tuple[int, ...]) -> npt.NDArray[Any]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

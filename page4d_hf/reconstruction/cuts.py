@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..frames import Frames, Source, read_frames
 from .dense_flow import DenseFlow
@@ -34,10 +35,10 @@ LEAST_SPREAD = 0.08  # and spread over the width with so large a deviation: a lo
 Report = dict[str, Any]
 
 
-def find_cuts(images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None) -> list[int]:
+def find_cuts(images: Iterable[npt.NDArray[Any]], *, progress: Callable[[int], None] = lambda done: None) -> list[int]:
     """The first frame of each shot but the first, of images `(H, W, 3 or 4)` uint8, of any sizes, gone through once."""
     # Of each frame the image, its thumbnail, and how much that differs from the last one's.
-    recent: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=2 * AROUND + 1)
+    recent: deque[tuple[npt.NDArray[Any], npt.NDArray[Any], float]] = deque(maxlen=2 * AROUND + 1)
     cuts: list[int] = []
 
     def look(place: int, frame: int) -> None:
@@ -106,7 +107,7 @@ def longest_shot(
     return frames.take(np.arange(start, end)), report
 
 
-def _small(image: np.ndarray) -> np.ndarray:
+def _small(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     height, width = image.shape[:2]
     size = (WIDTH, max(round(WIDTH * height / width), 16))
     return cv2.resize(np.ascontiguousarray(image[..., :3]), size, interpolation=cv2.INTER_AREA)
@@ -121,16 +122,16 @@ def _differs(changes: list[float], place: int) -> bool:
     return changes[place] > max(LEAST_CHANGE, CHANGE_FACTOR * float(np.median(around)))
 
 
-def _unrelated(images: list[np.ndarray], place: int) -> bool:
+def _unrelated(images: list[npt.NDArray[Any]], place: int) -> bool:
     """Whether neither flow nor features lead from the images before a place to those from it on."""
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     before, after = gray[place - 1 : place + 1]
     # Images of a folder may differ in size: flow does not go from one to the other, and features do.
     if before.shape == after.shape and _consistent(before, after) > MOST_CONSISTENT:
         return False
-    features: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    features: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
-    def of(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def of(number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         if number not in features:
             points, described = cv2.SIFT.create(500, contrastThreshold=0.02).detectAndCompute(gray[number], None)  # type: ignore[call-overload]
             at = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
@@ -141,7 +142,7 @@ def _unrelated(images: list[np.ndarray], place: int) -> bool:
     return not any(_match(of(i), of(j)) for i, j in pairs if i >= 0 and j < len(images))
 
 
-def _consistent(before: np.ndarray, after: np.ndarray) -> float:
+def _consistent(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> float:
     """Share of pixels that flow carries to another image and back."""
     flow = DenseFlow(preset=cv2.DISOPTICAL_FLOW_PRESET_FAST)
     before, after = cv2.equalizeHist(before), cv2.equalizeHist(after)
@@ -153,7 +154,7 @@ def _consistent(before: np.ndarray, after: np.ndarray) -> float:
     return float((inside & (np.linalg.norm(returned, axis=-1) < ROUND_TRIP)).mean())
 
 
-def _match(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+def _match(one: tuple[npt.NDArray[Any], npt.NDArray[Any]], other: tuple[npt.NDArray[Any], npt.NDArray[Any]]) -> bool:
     """Whether enough features of two images follow one geometry."""
     if min(len(one[0]), len(other[0])) < FEWEST_MATCHES:
         return False

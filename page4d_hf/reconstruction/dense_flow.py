@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 PATCH = 8  # pixels, side of what DIS matches
 LEAST_SIDES = (8, 12)  # pixels, of the shorter and the longer side: DIS refuses smaller images
@@ -29,7 +30,9 @@ class DenseFlow:
         if finest_scale is not None:
             self._dis.setFinestScale(finest_scale)
 
-    def calc(self, before: np.ndarray, after: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:
+    def calc(
+        self, before: npt.NDArray[Any], after: npt.NDArray[Any], first: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
         """Where the pixels of an image `(H, W)` uint8 go in another, `(H, W, 2)` float32 in pixels.
 
         `first` is where the search starts, of the same shape. Images that are too small for DIS have no flow: it is 0.
@@ -40,5 +43,5 @@ class DenseFlow:
         coarsest = min(self._dis.getFinestScale(), max(0, (width // UNIT).bit_length() - 1))
         if min(height, width) < PATCH << coarsest:
             self._dis.setFinestScale(0)
-        flow: np.ndarray = self._dis.calc(before, after, first)
+        flow: npt.NDArray[Any] = self._dis.calc(before, after, first)
         return flow

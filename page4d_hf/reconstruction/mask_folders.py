@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..captures.image_files import open_image, read_image_mask
 from ..errors import Page4DError
@@ -15,14 +17,14 @@ from ..frames import VIDEO_SUFFIXES, Frames, frame_files
 from .lenses import UndistortedFrames
 
 
-class FrameMasks(Sequence[np.ndarray]):
+class FrameMasks(Sequence[npt.NDArray[Any]]):
     """A mask `(H, W)` bool of each frame, made when it is asked for."""
 
-    def hides(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def hides(self, maps: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Which pixels of maps `(h, w)`, one of each frame, are 0 in the mask over half of their area: bool."""
         return [share < 0.5 for share in self.over_maps(maps)]
 
-    def over_maps(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def over_maps(self, maps: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """The share of each pixel of maps `(h, w)`, one of each frame, that the mask covers: float32 in [0, 1]."""
         return [
             cv2.resize(mask.astype(np.float32), each.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -72,7 +74,7 @@ class MaskFolder(FrameMasks):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
+    def __getitem__(self, index: int) -> npt.NDArray[Any]:  # type: ignore[override]  # no slices
         mask = read_image_mask(self.files[index])
         return mask if self.lenses is None else self.lenses.mask(mask, index)
 
@@ -91,7 +93,7 @@ class ShownPixels(FrameMasks):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
+    def __getitem__(self, index: int) -> npt.NDArray[Any]:  # type: ignore[override]  # no slices
         image = self.images[index]
         shown = image[..., 3] > 0 if image.shape[2] == 4 else np.ones(image.shape[:2], bool)
         return shown if self.masks is None else shown & self.masks[index]

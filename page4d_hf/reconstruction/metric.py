@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -59,9 +60,9 @@ def load_metric_model(name: str | os.PathLike[str], device: torch.device) -> Any
 def metric_scale(
     model: Callable[[Image.Image], Any],
     frames: Frames,
-    depth: Sequence[np.ndarray],
-    confidence: Sequence[np.ndarray],
-    motion: Sequence[np.ndarray] | None,
+    depth: Sequence[npt.NDArray[Any]],
+    confidence: Sequence[npt.NDArray[Any]],
+    motion: Sequence[npt.NDArray[Any]] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MetricScale:
     """The scale by which a metric model's depth and that of a reconstruction agree.

@@ -103,14 +103,14 @@ def motion_source(motion: str | os.PathLike[str] | None, frames: Frames) -> Moti
 def motion_masks(
     motion: MotionKind | MaskFolder | None,
     frames: Frames,
-    extrinsics: np.ndarray,
-    intrinsics: np.ndarray,
-    depth: Sequence[np.ndarray],
-    head: list[np.ndarray] | None,
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    depth: Sequence[npt.NDArray[Any]],
+    head: list[npt.NDArray[Any]] | None,
     *,
-    hidden: list[np.ndarray] | None = None,
+    hidden: list[npt.NDArray[Any]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[np.ndarray] | None:
+) -> list[npt.NDArray[Any]] | None:
     """The motion masks of a reconstruction.
 
     Args:
@@ -145,20 +145,20 @@ def motion_masks(
     return masks if masks is None or hidden is None else _without(masks, hidden)
 
 
-def _without(masks: Iterable[np.ndarray], left_out: Iterable[np.ndarray]) -> list[np.ndarray]:
+def _without(masks: Iterable[npt.NDArray[Any]], left_out: Iterable[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     """Masks `(h, w)` float32 each, NaN at the pixels `(h, w)` bool that are left out."""
     return [np.where(off, np.float32(np.nan), mask) for off, mask in zip(left_out, masks, strict=True)]
 
 
 def geometric_motion(
-    images: Sequence[np.ndarray],
-    extrinsics: np.ndarray,
-    intrinsics: np.ndarray,
-    depth: Sequence[np.ndarray],
+    images: Sequence[npt.NDArray[Any]],
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    depth: Sequence[npt.NDArray[Any]],
     *,
-    hidden: Sequence[np.ndarray] | None = None,
+    hidden: Sequence[npt.NDArray[Any]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[np.ndarray]:
+) -> list[npt.NDArray[Any]]:
     """Motion masks from optical flow that contradicts a static scene; memory does not grow with the number of frames.
 
     Args:
@@ -176,7 +176,7 @@ def geometric_motion(
     flow = _Flow()
     guides: dict[int, FloatArray] = {}
     scores: dict[int, FloatArray] = {}
-    masks: list[np.ndarray] = []
+    masks: list[npt.NDArray[Any]] = []
     progress(0)
     # Scores of a frame need flow to the frames after it, and pooling needs their scores.
     for newest in range(count + 2 * lag):
@@ -199,12 +199,12 @@ def geometric_motion(
     return masks
 
 
-def combine(masks: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> list[np.ndarray]:
+def combine(masks: Sequence[npt.NDArray[Any]], others: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     """Two motion masks `(h, w)` of each frame as one: the mean of their log-odds."""
 
-    def logit(mask: np.ndarray) -> np.ndarray:
+    def logit(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         likely = np.clip(mask.astype(np.float64), 1e-4, 1 - 1e-4)
-        return cast(np.ndarray, np.log(likely / (1 - likely)))
+        return np.log(likely / (1 - likely))
 
     return [_sigmoid((logit(one) + logit(other)) / 2) for one, other in zip(masks, others, strict=True)]
 
@@ -214,13 +214,13 @@ class _Flow:
 
     def __init__(self) -> None:
         self._dense = DenseFlow(finest_scale=0)
-        self._images: dict[int, np.ndarray] = {}
+        self._images: dict[int, npt.NDArray[Any]] = {}
         self._flow: dict[tuple[int, int], FloatArray] = {}
         self.variance: dict[int, FloatArray] = {}  # [H, W] squared error that flow has for want of contrast
         self.size: Size = (0, 0)
         self.grid: FloatArray = np.zeros((0, 0, 2), np.float32)  # [H, W, 2], the first pixel at 0
 
-    def add(self, frame: int, image: np.ndarray, hidden: np.ndarray | None = None) -> None:
+    def add(self, frame: int, image: npt.NDArray[Any], hidden: npt.NDArray[Any] | None = None) -> None:
         """Take the next frame, `(H, W)` uint8, and which of its pixels are hidden, `(h, w)` bool."""
         self._images[frame] = image
         if not frame:
@@ -269,7 +269,12 @@ class _Flow:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _scores(
-    frame: int, flow: _Flow, extrinsics: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray, image_size: Size
+    frame: int,
+    flow: _Flow,
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    depth: npt.NDArray[Any],
+    image_size: Size,
 ) -> FloatArray:
     """Residual of flow against a static scene, `(H, W)`: the mean over pairs of log(1 + r^2 / noise^2)."""
     height, width = flow.size
@@ -325,17 +330,17 @@ def _scores(
 
 
 def _nudged(
-    rotation: np.ndarray,  # [P, 3, 3]
-    translation: np.ndarray,  # [P, 3]
-    points: np.ndarray,  # [P, 3, N], times inverse depth
-    inverse: np.ndarray,  # [N]
-    z: np.ndarray,  # [P, 1, N]
-    plane: np.ndarray,  # [P, 2, N]
-    focal: np.ndarray,  # [P, 2, 1]
-    residual: np.ndarray,  # [P, 2, N]
-    weight: np.ndarray,  # [P, N]
+    rotation: npt.NDArray[Any],  # [P, 3, 3]
+    translation: npt.NDArray[Any],  # [P, 3]
+    points: npt.NDArray[Any],  # [P, 3, N], times inverse depth
+    inverse: npt.NDArray[Any],  # [N]
+    z: npt.NDArray[Any],  # [P, 1, N]
+    plane: npt.NDArray[Any],  # [P, 2, N]
+    focal: npt.NDArray[Any],  # [P, 2, 1]
+    residual: npt.NDArray[Any],  # [P, 2, N]
+    weight: npt.NDArray[Any],  # [P, N]
     size: Size,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Poses after a step that makes the weighted residuals smaller: p becomes exp(w) p + v for small w and v."""
     some = np.zeros(size, bool)
     some[::POSE_STRIDE, ::POSE_STRIDE] = True
@@ -366,7 +371,7 @@ def _nudged(
     return turn @ rotation, (turn @ translation[..., None])[..., 0] + step[:, 3:]
 
 
-def _log_inverse_depth(depth: np.ndarray, size: Size) -> np.ndarray:
+def _log_inverse_depth(depth: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
     """The logarithm of inverse depth at a size; where depth is unknown, its median."""
     known = np.isfinite(depth) & (depth > 0)
     values = -np.log(np.where(known, depth, 1)).astype(np.float32)
@@ -374,7 +379,7 @@ def _log_inverse_depth(depth: np.ndarray, size: Size) -> np.ndarray:
     return _resized(values, size)
 
 
-def _mask(frame: int, flow: _Flow, scores: dict[int, FloatArray], guide: FloatArray) -> np.ndarray:
+def _mask(frame: int, flow: _Flow, scores: dict[int, FloatArray], guide: FloatArray) -> npt.NDArray[Any]:
     """Scores of a frame and of where its pixels go, pooled, as a mask of the guide's size."""
     total, weight = scores[frame].copy(), np.ones(flow.size, np.float32)
     for other in flow.partners(frame):
@@ -409,16 +414,16 @@ def _edges_kept(values: FloatArray, weight: FloatArray, guide: FloatArray) -> Fl
     return cast(FloatArray, slope * guide + offset)
 
 
-def sampled(field: np.ndarray, targets: np.ndarray) -> FloatArray:
+def sampled(field: npt.NDArray[Any], targets: npt.NDArray[Any]) -> FloatArray:
     """A field `(H, W)` or `(H, W, C)` at places `(h, w, 2)`, of which (0, 0) is the first pixel's centre."""
     x, y = np.ascontiguousarray(targets[..., 0]), np.ascontiguousarray(targets[..., 1])
     return cast(FloatArray, cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _resized(field: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _resized(field: npt.NDArray[Any], size: tuple[int, ...]) -> npt.NDArray[Any]:
     shrinks = size[0] < field.shape[0]
     return cv2.resize(field, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return cast(np.ndarray, (1 / (1 + np.exp(-values))).astype(np.float32))
+def _sigmoid(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return cast(npt.NDArray[Any], (1 / (1 + np.exp(-values))).astype(np.float32))

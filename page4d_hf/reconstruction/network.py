@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -70,33 +71,35 @@ class NetworkInput:
 class Prediction:
     """The network's predictions for S frames, in one world. Maps cover exactly their image."""
 
-    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
-    intrinsics: np.ndarray  # [S, 3, 3] float64 in pixels of the original images
-    depth: list[np.ndarray]  # S of [h, w] float32, z-depth
-    depth_conf: list[np.ndarray]  # S of [h, w] float32
-    motion: list[np.ndarray] | None  # S of [h, w] float32
-    points: list[np.ndarray] | None  # S of [h, w, 3] float32 in the world, of the point head where it was asked
-    points_conf: list[np.ndarray] | None  # S of [h, w] float32
-    colors: list[np.ndarray]  # S of [h, w, 3] uint8
-    seen_at: list[np.ndarray]  # S of [h, w, 2] float32: where in the original image each value was seen, in pixels
+    extrinsics: npt.NDArray[Any]  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    intrinsics: npt.NDArray[Any]  # [S, 3, 3] float64 in pixels of the original images
+    depth: list[npt.NDArray[Any]]  # S of [h, w] float32, z-depth
+    depth_conf: list[npt.NDArray[Any]]  # S of [h, w] float32
+    motion: list[npt.NDArray[Any]] | None  # S of [h, w] float32
+    points: list[npt.NDArray[Any]] | None  # S of [h, w, 3] float32 in the world, of the point head where it was asked
+    points_conf: list[npt.NDArray[Any]] | None  # S of [h, w] float32
+    colors: list[npt.NDArray[Any]]  # S of [h, w, 3] uint8
+    seen_at: list[
+        npt.NDArray[Any]
+    ]  # S of [h, w, 2] float32: where in the original image each value was seen, in pixels
 
     # S of numbers [N] int and positions [N, 2] in pixels of the original image, of what the track head follows
-    followed: list[tuple[np.ndarray, np.ndarray]] | None = None
+    followed: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] | None = None
 
     def __len__(self) -> int:
         return len(self.extrinsics)
 
-    def lifted(self, index: int) -> np.ndarray:
+    def lifted(self, index: int) -> npt.NDArray[Any]:
         """The depth of a frame as points in the world, `(h, w, 3)` float32."""
         depth, camera = self.depth[index].astype(np.float64), self.intrinsics[index]
         rays = (self.seen_at[index] - camera[:2, 2]) / camera[[0, 1], [0, 1]]
         seen = np.concatenate((rays * depth[..., None], depth[..., None]), axis=-1)
         pose = self.extrinsics[index]
         with np.errstate(invalid="ignore", over="ignore"):  # where depth is not finite, points are not
-            points: np.ndarray = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
+            points: npt.NDArray[Any] = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
         return points
 
-    def point_map(self, index: int) -> np.ndarray:
+    def point_map(self, index: int) -> npt.NDArray[Any]:
         """The points of a frame in the world, `(h, w, 3)` float32: the point head's, or else depth's."""
         return self.lifted(index) if self.points is None else self.points[index]
 
@@ -133,11 +136,11 @@ def needed_heads(config: Page4DConfig, points: Points) -> tuple[str, ...]:
 
 
 def prepare(
-    image: np.ndarray,
+    image: npt.NDArray[Any],
     processor: Page4DImageProcessor,
     patch_size: int,
     options: NetworkOptions,
-    visible: np.ndarray | None = None,
+    visible: npt.NDArray[Any] | None = None,
 ) -> NetworkInput:
     """A frame `(H, W, 3 or 4)` uint8 as network input, which is of the network's own patch size whatever the image
     processor's file says; `visible` `(H, W)` bool is false where the user hides the frame."""
@@ -157,7 +160,7 @@ def prepare(
     return NetworkInput(values, size, box, 255 * processor.rescale_factor, seen)
 
 
-def _in_box(visible: np.ndarray, box: list[float], network_size: tuple[int, int]) -> Tensor:
+def _in_box(visible: npt.NDArray[Any], box: list[float], network_size: tuple[int, int]) -> Tensor:
     """A mask of a whole frame at the pixels of the network's input, true beside the frame."""
     left, top, right, bottom = box
     columns, rows = (
@@ -239,7 +242,7 @@ def _corners(image: Tensor, box: list[float]) -> Tensor:
     return torch.from_numpy(xy - np.float32(0.5))[None]
 
 
-def _followed(output: Page4DOutput, sizes: Tensor, boxes: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+def _followed(output: Page4DOutput, sizes: Tensor, boxes: Tensor) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """The track head's points in each frame, in pixels of the original images."""
     assert output.tracks is not None
     assert output.track_visibility is not None
@@ -324,14 +327,14 @@ def _usable_fov(fov: Tensor, network_size: tuple[int, int]) -> Tensor:
     return torch.where(usable[:, None], fov, replacement)
 
 
-def _seen_at(network_size: tuple[int, int], sizes: Tensor, boxes: Tensor) -> list[np.ndarray]:
+def _seen_at(network_size: tuple[int, int], sizes: Tensor, boxes: Tensor) -> list[npt.NDArray[Any]]:
     """Where in the original images the values of `_to_images` were seen, `[h, w, 2]` each; one array for frames alike.
 
     Values are taken from the nearest pixel of the network's input, whose centre need not lie at that of a map's pixel.
     """
     height, width = network_size
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    alike: dict[tuple[float, ...], np.ndarray] = {}
+    alike: dict[tuple[float, ...], npt.NDArray[Any]] = {}
     for size, box in zip(sizes, boxes, strict=True):
         key = (*size.tolist(), *box.tolist())
         if key not in alike:
@@ -340,7 +343,7 @@ def _seen_at(network_size: tuple[int, int], sizes: Tensor, boxes: Tensor) -> lis
     return [alike[(*size.tolist(), *box.tolist())] for size, box in zip(sizes, boxes, strict=True)]
 
 
-def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:
+def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) -> list[npt.NDArray[Any]]:
     """Maps `[H, W(, C)]` of the network's input to arrays `[h, w(, C)]` that cover exactly their image.
 
     They keep the network's resolution: where the image's edges fall on whole pixels, they are a cut-out. `unseen`

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..utils.evenly import one_of_each_stretch
 
@@ -15,8 +17,8 @@ MOST_SCORES = 1 << 25
 
 
 def choose_points(
-    maps: Iterable[np.ndarray], confidence: Sequence[np.ndarray], percentile: float, limit: int
-) -> list[np.ndarray]:
+    maps: Iterable[npt.NDArray[Any]], confidence: Sequence[npt.NDArray[Any]], percentile: float, limit: int
+) -> list[npt.NDArray[Any]]:
     """For each frame the flat indices of the pixels that give a point, in rising order.
 
     Args:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import Page4DError
@@ -443,7 +444,7 @@ class _Clip:
         """Where frames are neither transparent nor hidden by the user; None where they are not anywhere."""
         return ShownPixels(self.frames, self.visible) if self.frames.transparent else self.visible
 
-    def hide(self) -> list[np.ndarray] | None:
+    def hide(self) -> list[npt.NDArray[Any]] | None:
         """Take confidence from pixels that are not `shown`; gives them, `(h, w)` bool of each frame, or None."""
         shown = self.shown
         if shown is None:
@@ -530,7 +531,7 @@ class _Clip:
         confidence = seen.points_conf or seen.depth_conf
         chosen = choose_points(seen.points or seen.depth, confidence, options.confidence_percentile, options.max_points)
 
-        def gather(maps: Iterable[np.ndarray]) -> np.ndarray:
+        def gather(maps: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
             return np.concatenate([m.reshape(-1, *m.shape[2:])[index] for m, index in zip(maps, chosen, strict=True)])
 
         times = normalized_times(self.frames.times)

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import Page4DError
 from ..scene.tracks import PointTracks
@@ -56,28 +57,28 @@ class Corners:
 class Tracks:
     """Observations of tracked points, in the order of frames."""
 
-    track: np.ndarray  # [O] int, from 0 to count - 1
-    frame: np.ndarray  # [O] int, rising
-    xy: np.ndarray  # [O, 2] float32 in pixels, the first pixel's centre at (0.5, 0.5)
+    track: npt.NDArray[Any]  # [O] int, from 0 to count - 1
+    frame: npt.NDArray[Any]  # [O] int, rising
+    xy: npt.NDArray[Any]  # [O, 2] float32 in pixels, the first pixel's centre at (0.5, 0.5)
     count: int
 
     def __len__(self) -> int:
         return self.count
 
-    def select(self, kept: np.ndarray) -> Tracks:
+    def select(self, kept: npt.NDArray[Any]) -> Tracks:
         """Those tracks of `kept` [count] bool, numbered anew."""
         rows = kept[self.track]
         numbers = np.cumsum(kept) - 1
         return Tracks(numbers[self.track[rows]], self.frame[rows], self.xy[rows], int(kept.sum()))
 
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> npt.NDArray[Any]:
         """In how many frames each track is seen, [count]."""
         return np.bincount(self.track, minlength=self.count)
 
-    def first_rows(self) -> np.ndarray:
+    def first_rows(self) -> npt.NDArray[Any]:
         """For each observation the first one of its track, [O]."""
         _, first, numbers = np.unique(self.track, return_index=True, return_inverse=True)  # in the order of frames
-        rows: np.ndarray = first[numbers]
+        rows: npt.NDArray[Any] = first[numbers]
         return rows
 
     def rows_of_frames(self, num_frames: int) -> list[slice]:
@@ -85,7 +86,7 @@ class Tracks:
         edges = np.searchsorted(self.frame, np.arange(num_frames + 1))
         return [slice(int(start), int(end)) for start, end in pairwise(edges)]
 
-    def medians(self, values: np.ndarray) -> np.ndarray:
+    def medians(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The median over each track's observations of `values` [O] or [O, C]; NaN where one is, or there is none."""
         if not len(values):
             return np.full((self.count, *values.shape[1:]), np.nan)
@@ -102,7 +103,7 @@ class Tracks:
 
 
 def track_points(
-    images: Iterable[np.ndarray],
+    images: Iterable[npt.NDArray[Any]],
     *,
     choice: Corners | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -113,10 +114,10 @@ def track_points(
     """
     flow = DenseFlow(FINEST_FLOW_SCALE)
     xy, number, count = np.zeros((0, 2), np.float32), np.zeros(0, np.int64), 0
-    observed: list[tuple[np.ndarray, np.ndarray]] = []
-    before: np.ndarray | None = None
+    observed: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+    before: npt.NDArray[Any] | None = None
     # The last image before one that hardly any track leads to, with its points and their numbers; and when it was.
-    lost: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    lost: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]] | None = None
     lost_at = 0
     for frame, image in enumerate(images):
         gray = as_gray(image)
@@ -145,7 +146,7 @@ def track_points(
     return joined_tracks(observed)
 
 
-def joined_tracks(observed: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tracks:
+def joined_tracks(observed: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Tracks:
     """Tracks of at least three frames, of which each frame sees some numbers [N] at positions [N, 2]."""
     frames = np.repeat(np.arange(len(observed)), [len(numbers) for numbers, _ in observed])
     names, track = np.unique(np.concatenate([numbers for numbers, _ in observed]), return_inverse=True)
@@ -153,7 +154,7 @@ def joined_tracks(observed: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tracks:
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
-def without_hidden(tracks: Tracks, visible: Iterable[np.ndarray | None]) -> Tracks:
+def without_hidden(tracks: Tracks, visible: Iterable[npt.NDArray[Any] | None]) -> Tracks:
     """Tracks without what is observed in pixels where `visible`, `(H, W)` bool of each frame, is false; None hides
     nothing."""
     seen = np.ones(len(tracks.track), bool)
@@ -169,8 +170,8 @@ def without_hidden(tracks: Tracks, visible: Iterable[np.ndarray | None]) -> Trac
 
 
 def _follow_in_any_light(
-    flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    flow: DenseFlow, before: npt.NDArray[Any], after: npt.NDArray[Any], xy: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """`_follow`, where hardly a point is found once more without what exposure changes: it keeps the order of greys."""
     followed = _follow(flow, before, after, xy)
     if followed[1].mean() >= BROKEN:
@@ -179,7 +180,9 @@ def _follow_in_any_light(
     return max(followed, equalized, key=lambda each: each[1].sum())
 
 
-def _follow(flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _follow(
+    flow: DenseFlow, before: npt.NDArray[Any], after: npt.NDArray[Any], xy: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Positions [N, 2] of one image's points in the next, and which were found, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
@@ -194,18 +197,18 @@ def _follow(flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarr
 
 
 def _lucas_kanade(
-    before: np.ndarray, after: np.ndarray, xy: np.ndarray, guess: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    before: npt.NDArray[Any], after: npt.NDArray[Any], xy: npt.NDArray[Any], guess: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     half = np.float32(0.5)  # OpenCV's first pixel is at 0
     there, status, _ = cv2.calcOpticalFlowPyrLK(before, after, xy - half, guess - half, **_LK)
     return there + half, status.ravel().astype(bool)
 
 
-def as_gray(image: np.ndarray) -> np.ndarray:
+def as_gray(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
 
 
-def sampled(field: np.ndarray, xy: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+def sampled(field: npt.NDArray[Any], xy: npt.NDArray[Any], interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:
     """A field `(H, W)` or `(H, W, C)` at points [..., 2], the first pixel's centre at 0.5: [...] or [..., C]."""
     x, y = (xy.reshape(-1, 2) - 0.5).astype(np.float32).T[:, None]
     values = [np.zeros((0, *field.shape[2:]), field.dtype)] + [
@@ -217,7 +220,7 @@ def sampled(field: np.ndarray, xy: np.ndarray, interpolation: int = cv2.INTER_LI
     return np.concatenate(values).reshape(*xy.shape[:-1], *field.shape[2:])
 
 
-def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
+def new_corners(gray: npt.NDArray[Any], taken: npt.NDArray[Any], choice: Corners) -> npt.NDArray[Any]:
     """Corners [N, 2] of an image `(H, W)` uint8 where no track is near."""
     room = choice.most - len(taken)
     if room <= 0:
@@ -230,7 +233,7 @@ def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndar
     return np.zeros((0, 2), np.float32) if corners is None else corners[:, 0] + np.float32(0.5)
 
 
-def as_point_tracks(tracks: Tracks, points: np.ndarray, num_frames: int) -> PointTracks:
+def as_point_tracks(tracks: Tracks, points: npt.NDArray[Any], num_frames: int) -> PointTracks:
     """Tracks as a table of tracks and frames, with their points [T, 3].
 
     Of a long clip's, as many of each starting frame as `MOST_CELLS` leaves room for: the longest.
@@ -263,7 +266,7 @@ def check_number_of_frames(given: PointTracks, count: int) -> None:
 
 
 def checked_tracks(
-    given: PointTracks, images: Sequence[np.ndarray], *, progress: Callable[[int], None] = lambda done: None
+    given: PointTracks, images: Sequence[npt.NDArray[Any]], *, progress: Callable[[int], None] = lambda done: None
 ) -> Tracks:
     """A user's tracks, where they fit the images `(H, W, 3)` uint8, of one size, of which two are held at a time."""
     check_number_of_frames(given, len(images))

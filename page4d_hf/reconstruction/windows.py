@@ -12,6 +12,7 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import Page4DError
 from ..geometry import Similarity, align_sim3_robustly, camera_centers
@@ -53,11 +54,11 @@ def window_spans(count: int, window: int | None, overlap: int) -> list[range]:
 def predict_in_windows(
     network: Any,
     processor: Page4DImageProcessor,
-    images: Iterable[np.ndarray],
+    images: Iterable[npt.NDArray[Any]],
     spans: list[range],
     options: NetworkOptions,
     report: Progress,
-    visible: Iterable[np.ndarray] | None = None,
+    visible: Iterable[npt.NDArray[Any]] | None = None,
 ) -> Prediction:
     """Run the network on a clip, in the world of its first frame.
 
@@ -109,7 +110,7 @@ def join(before: Prediction, after: Prediction, start: int) -> Prediction:
     return Prediction(**joined)
 
 
-def _numbered_on(before: Prediction, after: Prediction) -> list[tuple[np.ndarray, np.ndarray]] | None:
+def _numbered_on(before: Prediction, after: Prediction) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] | None:
     """What a window follows, with numbers that the windows before have not given."""
     if before.followed is None or after.followed is None:
         return None
@@ -142,7 +143,7 @@ def align_windows(before: Prediction, after: Prediction, start: int) -> Similari
     return align_sim3_robustly((points, cameras))
 
 
-def _comparable(before: Prediction, i: int, after: Prediction, j: int) -> np.ndarray:
+def _comparable(before: Prediction, i: int, after: Prediction, j: int) -> npt.NDArray[Any]:
     """Flat indices of pixels whose points in two windows can be compared: confident, static, spread over the frame."""
     depths = before.depth[i], after.depth[j]
     if depths[0].shape != depths[1].shape:  # frames of several sizes are padded by the largest of their window

@@ -7,9 +7,11 @@ Images are RGB, uint8.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..geometry import camera_centers
 
@@ -23,7 +25,7 @@ NEAR = 1e-3  # of the distance to what is looked at: nearer lines are cut off
 class Look:
     """The camera that a picture is drawn by."""
 
-    extrinsics: np.ndarray  # [3, 4] world-to-camera
+    extrinsics: npt.NDArray[Any]  # [3, 4] world-to-camera
     focal: float  # in image heights
     distance: float  # to what is looked at
 
@@ -32,7 +34,7 @@ class Look:
 class Line:
     """A line through places of the world."""
 
-    places: np.ndarray  # [n, 3]
+    places: npt.NDArray[Any]  # [n, 3]
     color: tuple[int, int, int]
     width: float = 2.0  # pixels
 
@@ -41,11 +43,13 @@ class Line:
 class Poster:
     """An image on a rectangle in the world."""
 
-    image: np.ndarray  # [h, w, 3]
-    corners: np.ndarray  # [4, 3], clockwise from the image's left upper corner
+    image: npt.NDArray[Any]  # [h, w, 3]
+    corners: npt.NDArray[Any]  # [4, 3], clockwise from the image's left upper corner
 
 
-def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: np.ndarray, depth: float) -> np.ndarray:
+def camera_corners(
+    extrinsics: npt.NDArray[Any], intrinsics: npt.NDArray[Any], sizes: npt.NDArray[Any], depth: float
+) -> npt.NDArray[Any]:
     """Corners of cameras' images at a depth, `[N, 4, 3]` in the world, clockwise from each image's left upper one.
 
     The cameras are `[N, 3, 4]`, `[N, 3, 3]` and `[N, 2]`: (width, height).
@@ -53,17 +57,17 @@ def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: np.nda
     sides = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * sizes[:, None]
     pixels = np.concatenate((sides, np.ones((len(sizes), 4, 1))), axis=2)
     seen = depth * pixels @ np.linalg.inv(intrinsics).swapaxes(1, 2)
-    return (seen - extrinsics[:, None, :, 3]) @ extrinsics[:, :, :3]
+    return cast(npt.NDArray[Any], (seen - extrinsics[:, None, :, 3]) @ extrinsics[:, :, :3])
 
 
-def frustum_lines(extrinsics: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def frustum_lines(extrinsics: npt.NDArray[Any], corners: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The edges of frustums as segments, `[N, 8, 2, 3]`: from the centre to the corners, and around the image."""
     centers = np.broadcast_to(camera_centers(extrinsics)[:, None], corners.shape)
     around = np.roll(corners, -1, axis=1)
     return np.stack((np.concatenate((centers, corners), axis=1), np.concatenate((corners, around), axis=1)), axis=2)
 
 
-def scene_radius(extrinsics: np.ndarray, points: np.ndarray) -> float:
+def scene_radius(extrinsics: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
     """How far most of a scene reaches from its middle: its cameras `[N, 3, 4]` and nine in ten of its points `[M, 3]`.
 
     A single camera without points has the radius 1.
@@ -75,12 +79,12 @@ def scene_radius(extrinsics: np.ndarray, points: np.ndarray) -> float:
     return float(radius) if radius > 0 else 1.0
 
 
-def frustum_depth(extrinsics: np.ndarray, points: np.ndarray) -> float:
+def frustum_depth(extrinsics: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
     """Depth of the frustums that are drawn, in the world's unit."""
     return FRUSTUM_SHARE * scene_radius(extrinsics, points)
 
 
-def colored(values: np.ndarray, low: float, high: float, palette: int = cv2.COLORMAP_TURBO) -> np.ndarray:
+def colored(values: npt.NDArray[Any], low: float, high: float, palette: int = cv2.COLORMAP_TURBO) -> npt.NDArray[Any]:
     """Colours `(..., 3)` uint8 of values `(...)`, from `low` to `high` along a palette of OpenCV; grey where NaN."""
     known = np.isfinite(values)
     share = np.where(known, (np.nan_to_num(values) - low) / max(high - low, 1e-12), 0).clip(0, 1)
@@ -90,12 +94,12 @@ def colored(values: np.ndarray, low: float, high: float, palette: int = cv2.COLO
     return colors
 
 
-def inverse_depth(depth: np.ndarray) -> np.ndarray:
+def inverse_depth(depth: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """1 / depth, of which differences are what one sees; NaN where there is none."""
     return np.divide(1, depth, out=np.full_like(depth, np.nan), where=np.isfinite(depth) & (depth > 0))
 
 
-def range_of(values: np.ndarray) -> tuple[float, float]:
+def range_of(values: npt.NDArray[Any]) -> tuple[float, float]:
     """From where to where most values are; NaN of none."""
     known = values[np.isfinite(values)]
     if not len(known):
@@ -104,13 +108,13 @@ def range_of(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def camera_lines(extrinsics: np.ndarray, corners: np.ndarray, times: np.ndarray) -> list[Line]:
+def camera_lines(extrinsics: npt.NDArray[Any], corners: npt.NDArray[Any], times: npt.NDArray[Any]) -> list[Line]:
     """Frustums of cameras `[N, 3, 4]` with their `corners` `[N, 4, 3]`, blue at time 0 to red at time 1."""
     frustums, colors = frustum_lines(extrinsics, corners), colored(times, 0, 1).tolist()
     return [Line(edge, tuple(color), 1.2) for edges, color in zip(frustums, colors, strict=True) for edge in edges]
 
 
-def path_lines(extrinsics: np.ndarray, times: np.ndarray) -> list[Line]:
+def path_lines(extrinsics: npt.NDArray[Any], times: npt.NDArray[Any]) -> list[Line]:
     """The path through the centres of cameras in the order of `times` in [0, 1], blue at 0 to red at 1."""
     order = np.argsort(times, kind="stable")
     centers, colors = camera_centers(extrinsics)[order], colored(times[order], 0, 1).tolist()
@@ -121,7 +125,7 @@ def path_lines(extrinsics: np.ndarray, times: np.ndarray) -> list[Line]:
 # Where to look from
 
 
-def mean_axes(extrinsics: np.ndarray) -> np.ndarray:
+def mean_axes(extrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Right, down and forward of cameras `[N, 3, 4]` in their mean, orthonormal, `[3, 3]` in rows."""
     forward = extrinsics[:, 2, :3].mean(axis=0)
     down = extrinsics[:, 1, :3].mean(axis=0)
@@ -134,7 +138,7 @@ def mean_axes(extrinsics: np.ndarray) -> np.ndarray:
     return np.stack((np.cross(down, forward), down, forward))
 
 
-def overview(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
+def overview(extrinsics: npt.NDArray[Any], points: npt.NDArray[Any], aspect: float, corners: npt.NDArray[Any]) -> Look:
     """Look from behind, beside and above the cameras, so that they, nine in ten of the points and all `corners` `[N,
     4, 3]` of their frustums are in the picture. `aspect` is its width over its height.
     """
@@ -143,7 +147,9 @@ def overview(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners:
     return _framing(forward + 0.55 * down - 0.6 * right, down, points, places, aspect, focal=1.1)
 
 
-def from_above(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
+def from_above(
+    extrinsics: npt.NDArray[Any], points: npt.NDArray[Any], aspect: float, corners: npt.NDArray[Any]
+) -> Look:
     """Look down on cameras and points, nearly without perspective; the cameras look up in the picture."""
     _, down, forward = mean_axes(extrinsics)
     places = np.concatenate((camera_centers(extrinsics), *corners))
@@ -151,7 +157,12 @@ def from_above(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corner
 
 
 def _framing(
-    direction: np.ndarray, down: np.ndarray, points: np.ndarray, places: np.ndarray, aspect: float, focal: float
+    direction: npt.NDArray[Any],
+    down: npt.NDArray[Any],
+    points: npt.NDArray[Any],
+    places: npt.NDArray[Any],
+    aspect: float,
+    focal: float,
 ) -> Look:
     forward = direction / np.linalg.norm(direction)
     right = np.cross(down, forward)
@@ -169,9 +180,9 @@ def _framing(
     return Look(np.column_stack((axes, -middle)), focal, distance)
 
 
-def _without_far(points: np.ndarray) -> np.ndarray:
+def _without_far(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
     distances = np.linalg.norm(points - np.median(points, axis=0), axis=1)
-    return points[distances <= np.percentile(distances, 90)]
+    return cast(npt.NDArray[Any], points[distances <= np.percentile(distances, 90)])
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -181,13 +192,13 @@ def _without_far(points: np.ndarray) -> np.ndarray:
 def draw(
     look: Look,
     size: tuple[int, int],
-    points: np.ndarray,
-    colors: np.ndarray,
+    points: npt.NDArray[Any],
+    colors: npt.NDArray[Any],
     *,
     posters: list[Poster] | None = None,
     lines: list[Line] | None = None,
     point_size: int = 3,
-) -> np.ndarray:
+) -> npt.NDArray[Any]:
     """A picture of points, images and lines, `(height, width, 3)`; `size` is (width, height).
 
     Points, squares of `point_size` pixels, hide what lies behind them among themselves; posters lie over points, and
@@ -203,16 +214,18 @@ def draw(
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def _in_view(look: Look, points: np.ndarray) -> np.ndarray:
-    return points @ look.extrinsics[:, :3].T + look.extrinsics[:, 3]
+def _in_view(look: Look, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return cast(npt.NDArray[Any], points @ look.extrinsics[:, :3].T + look.extrinsics[:, 3])
 
 
-def _pixels(picture: np.ndarray, look: Look, seen: np.ndarray) -> np.ndarray:
+def _pixels(picture: npt.NDArray[Any], look: Look, seen: npt.NDArray[Any]) -> npt.NDArray[Any]:
     height, width = picture.shape[:2]
-    return look.focal * height * seen[:, :2] / seen[:, 2:] + np.array([width / 2, height / 2])
+    return cast(npt.NDArray[Any], look.focal * height * seen[:, :2] / seen[:, 2:] + np.array([width / 2, height / 2]))
 
 
-def _draw_points(picture: np.ndarray, look: Look, points: np.ndarray, colors: np.ndarray, side: int) -> None:
+def _draw_points(
+    picture: npt.NDArray[Any], look: Look, points: npt.NDArray[Any], colors: npt.NDArray[Any], side: int
+) -> None:
     """Draw points as squares. Each pixel shows the nearest point whose square covers it: of the points whose left upper
     corner lies within a square to the left and above, the one that comes first in the order of depth."""
     height, width = picture.shape[:2]
@@ -231,7 +244,7 @@ def _draw_points(picture: np.ndarray, look: Look, points: np.ndarray, colors: np
     picture[drawn] = colors[front[order[nearest[drawn]]]]
 
 
-def _draw_poster(picture: np.ndarray, look: Look, poster: Poster) -> None:
+def _draw_poster(picture: npt.NDArray[Any], look: Look, poster: Poster) -> None:
     seen = _in_view(look, poster.corners)
     if (seen[:, 2] <= NEAR * look.distance).any():
         return
@@ -245,7 +258,7 @@ def _draw_poster(picture: np.ndarray, look: Look, poster: Poster) -> None:
     np.copyto(picture, np.round(cover * image + (1 - cover) * picture).astype(np.uint8))
 
 
-def _draw_line(picture: np.ndarray, look: Look, line: Line) -> None:
+def _draw_line(picture: npt.NDArray[Any], look: Look, line: Line) -> None:
     seen = _in_view(look, line.places)
     near = NEAR * look.distance
     starts, ends = seen[:-1], seen[1:]
@@ -262,8 +275,8 @@ def _draw_line(picture: np.ndarray, look: Look, line: Line) -> None:
     cv2.polylines(picture, segments, False, line.color, thickness, cv2.LINE_AA, shift)
 
 
-def _cut(kept: np.ndarray, cut: np.ndarray, near: float) -> np.ndarray:
+def _cut(kept: npt.NDArray[Any], cut: npt.NDArray[Any], near: float) -> npt.NDArray[Any]:
     """The ends `cut` of segments from `kept`, brought before the plane at `near`."""
     behind = cut[:, 2] <= near
     share = np.where(behind, (near - kept[:, 2]) / np.where(behind, cut[:, 2] - kept[:, 2], 1), 1)[:, None]
-    return kept + share * (cut - kept)
+    return cast(npt.NDArray[Any], kept + share * (cut - kept))

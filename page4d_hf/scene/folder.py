@@ -29,7 +29,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -84,20 +84,22 @@ class Scene:
 
     root: Path
     image_paths: list[Path]
-    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images
-    distortion: np.ndarray  # [N, 5] float64, as in a `Capture`; zeros in scenes by page4d
-    image_sizes: np.ndarray  # [N, 2] int, (width, height)
-    times: np.ndarray  # [N] float64 in [0, 1]
-    points: np.ndarray | None = None  # [M, 3] float32; float64 of another program's file in double precision
-    point_colors: np.ndarray | None = None  # [M, 3] uint8
-    point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
-    point_motion: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
-    point_confidence: np.ndarray | None = None  # [M] float32
-    splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
+    extrinsics: npt.NDArray[Any]  # [N, 3, 4] float64, world-to-camera
+    intrinsics: npt.NDArray[Any]  # [N, 3, 3] float64, in pixels of the images
+    distortion: npt.NDArray[Any]  # [N, 5] float64, as in a `Capture`; zeros in scenes by page4d
+    image_sizes: npt.NDArray[Any]  # [N, 2] int, (width, height)
+    times: npt.NDArray[Any]  # [N] float64 in [0, 1]
+    points: npt.NDArray[Any] | None = None  # [M, 3] float32; float64 of another program's file in double precision
+    point_colors: npt.NDArray[Any] | None = None  # [M, 3] uint8
+    point_times: npt.NDArray[Any] | None = None  # [M] float32 in [0, 1]
+    point_motion: npt.NDArray[Any] | None = None  # [M] float32, 0 static to 1 moving
+    point_confidence: npt.NDArray[Any] | None = None  # [M] float32
+    splits: dict[str, npt.NDArray[Any]] = field(
+        default_factory=dict
+    )  # "train", "val", "test": indices, where files say so
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
     depth_paths: list[Path | None] | None = None  # per frame: z-depth of another program, as nerfstudio has it
-    fisheye: np.ndarray | None = None  # [N] bool, as in a `Capture`
+    fisheye: npt.NDArray[Any] | None = None  # [N] bool, as in a `Capture`
     notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
     info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
 
@@ -119,11 +121,11 @@ class Scene:
         """The unit of the world: "arbitrary", "metres", or "cameras": that of the cameras that the user knew."""
         return str(self.info.get("scale", "arbitrary"))
 
-    def load_depth(self, index: int) -> np.ndarray:
+    def load_depth(self, index: int) -> npt.NDArray[Any]:
         """z-depth of frame `index`, `(h, w)` float32 over exactly the image; NaN where the network did not see it."""
         return self._load_map("depth", index)
 
-    def load_confidence(self, index: int) -> np.ndarray:
+    def load_confidence(self, index: int) -> npt.NDArray[Any]:
         """Confidence of the depth of frame `index`, `(h, w)` float32; 0 where the network did not see the image."""
         return self._load_map("confidence", index)
 
@@ -132,7 +134,7 @@ class Scene:
         """Whether the model that made the scene gave a motion mask."""
         return (self.root / "page4d" / "motion").is_dir()
 
-    def load_motion(self, index: int) -> np.ndarray:
+    def load_motion(self, index: int) -> npt.NDArray[Any]:
         """Motion of frame `index`, `(h, w)` float32, 0 static to 1 moving; NaN where the network did not see it."""
         return self._load_map("motion", index)
 
@@ -148,11 +150,11 @@ class Scene:
             raise SceneError(f"{path} says nothing of {missing}; make the scene anew with `page4d reconstruct`.")
         return tracks.of_frames(np.array([places[image.name] for image in self.image_paths]))
 
-    def _load_map(self, name: str, index: int) -> np.ndarray:
+    def _load_map(self, name: str, index: int) -> npt.NDArray[Any]:
         path = _map_path(self.root, name, self.image_paths[index].stem)
         try:
             with path.open("rb") as file:
-                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+                array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:  # MemoryError and tokenize.TokenError among it: the header is a piece of Python
             raise SceneError(
                 f"Cannot read {path}: {_told(error)}; make the scene anew with `page4d reconstruct`."
@@ -268,8 +270,8 @@ def write_scene(
 def transforms_json(
     files: Sequence[str],
     cameras: Reconstruction | Scene,
-    sizes: np.ndarray,
-    times: np.ndarray,
+    sizes: npt.NDArray[Any],
+    times: npt.NDArray[Any],
 ) -> dict[str, Any]:
     """Contents of nerfstudio's `transforms.json` for frames with a pinhole camera each and points in points.ply.
 
@@ -296,14 +298,14 @@ def transforms_json(
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
 
 
-def moving_pixels(motion: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def moving_pixels(motion: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
     """Where something moves, `(H, W)` bool at the image's size (height, width); what the network did not see stands
     still."""
     known = Image.fromarray(np.nan_to_num(motion).astype(np.float32))
     return np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR)) >= MOVES
 
 
-def write_mask(path: Path, use: np.ndarray) -> None:
+def write_mask(path: Path, use: npt.NDArray[Any]) -> None:
     """Write a mask `(H, W)` bool as an image: 255 where it holds, 0 elsewhere."""
     Image.fromarray(np.where(use, 255, 0).astype(np.uint8)).save(path)
 
@@ -352,7 +354,7 @@ def write_points(path: Path, cloud: Reconstruction | Scene) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def _write_array(path: Path, array: np.ndarray) -> None:
+def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
     # np.save straight to a file does not say why it could not write, which a full disk must.
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(array, np.float32))
@@ -520,7 +522,7 @@ def _read_info(path: Path, image_paths: list[Path]) -> tuple[dict[str, Any], _Wr
     return info, written
 
 
-def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
+def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, npt.NDArray[Any]]:
     """nerfstudio's `<split>_filenames`, by their places among the frames; empty where there are none."""
     splits = {}
     places = {root / with_slashes(frame.file_path): i for i, frame in enumerate(meta.frames)}
@@ -547,7 +549,7 @@ def _read_points(scene: Scene, name: str) -> None:
         raise SceneError(
             f"The point cloud {scene.root / name} is missing, which {scene.root / 'transforms.json'} names."
         )
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     try:
         vertices = PlyData.read(str(path), mmap="c")["vertex"].data
         with np.errstate(over="ignore"):  # an infinity is refused below
@@ -599,11 +601,13 @@ def _nearest(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> tuple[npt.
     return nearest, np.abs(times - of_frames[nearest]) <= TIME_STEP * max(1, np.abs(of_frames).max())
 
 
-def _to_8_bits(colors: np.ndarray) -> np.ndarray:
+def _to_8_bits(colors: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Colours of a PLY file, from 0 to 255; floating-point ones go from 0 to 1, save in files that have greater."""
     if colors.dtype.kind == "f":
         colors = np.nan_to_num(colors, posinf=255)
-        return np.rint(colors * (255 if colors.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)
+        return cast(
+            npt.NDArray[Any], np.rint(colors * (255 if colors.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)
+        )
     return (colors // 257 if colors.dtype.itemsize == 2 else colors).clip(0, 255).astype(np.uint8)
 
 

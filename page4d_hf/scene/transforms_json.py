@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from pydantic import Field
 
@@ -83,9 +84,9 @@ class TransformsCamera:
 
     image_path: Path
     image_size: tuple[int, int]  # (width, height)
-    camera_to_world: np.ndarray  # [3, 4], OpenGL axes
-    intrinsics: np.ndarray  # [3, 3]
-    distortion: np.ndarray  # [5]: OpenCV's k1, k2, p1, p2, k3; of a fisheye k1, k2, k3, k4 and 0
+    camera_to_world: npt.NDArray[Any]  # [3, 4], OpenGL axes
+    intrinsics: npt.NDArray[Any]  # [3, 3]
+    distortion: npt.NDArray[Any]  # [5]: OpenCV's k1, k2, p1, p2, k3; of a fisheye k1, k2, k3, k4 and 0
     fisheye: bool
     mask_path: Path | None  # an image, 0 where nothing is to be learned from
     depth_path: Path | None  # z-depth
@@ -97,7 +98,7 @@ def read_transforms(path: Path, *, error: type[Page4DError] = SceneError) -> Tra
     return meta
 
 
-def frame_times(meta: Transforms, where: Path) -> np.ndarray | None:
+def frame_times(meta: Transforms, where: Path) -> npt.NDArray[Any] | None:
     """The frames' times `(N,)` float64 as they are written; None where there are none."""
     times = [frame.time for frame in meta.frames if frame.time is not None]
     if times and len(times) < len(meta.frames):
@@ -105,13 +106,13 @@ def frame_times(meta: Transforms, where: Path) -> np.ndarray | None:
     return np.array(times, np.float64) if times else None
 
 
-def times_by_name(meta: Transforms) -> np.ndarray:
+def times_by_name(meta: Transforms) -> npt.NDArray[Any]:
     """Times `(N,)` in [0, 1] by the natural order of file names: COLMAP lists frames in any."""
     order = sorted(range(len(meta.frames)), key=lambda i: natural_key(with_slashes(meta.frames[i].file_path)))
     return normalized_times(np.argsort(order))
 
 
-def spread_times(times: np.ndarray, where: Path, names: Sequence[str]) -> tuple[np.ndarray, str | None]:
+def spread_times(times: npt.NDArray[Any], where: Path, names: Sequence[str]) -> tuple[npt.NDArray[Any], str | None]:
     """Times `(N,)` of all frames, of whatever split, that span [0, 1], and a sentence where they were brought to it.
 
     The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last. Times of one
@@ -128,7 +129,7 @@ def spread_times(times: np.ndarray, where: Path, names: Sequence[str]) -> tuple[
     return normalized_times(times), note
 
 
-def _of_instants(times: np.ndarray, step: float) -> np.ndarray:
+def _of_instants(times: npt.NDArray[Any], step: float) -> npt.NDArray[Any]:
     """Times `(N,)` of which those that differ by no more than a step are made equal."""
     order = np.argsort(times, kind="stable")
     rising = times[order]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import Page4DError
 from ..scene.drawing import colored, inverse_depth, range_of
@@ -94,7 +95,7 @@ class Palette:
         cloud = cloud.take(np.flatnonzero(kept))
         return replace(cloud, colors=self._colors(display.color, cloud, instant))
 
-    def _colors(self, color: Color, cloud: Cloud, instant: int | None) -> np.ndarray:
+    def _colors(self, color: Color, cloud: Cloud, instant: int | None) -> npt.NDArray[Any]:
         if color == "depth":
             return colored(inverse_depth(cloud.depth), *self.inverse_depth)
         if color == "confidence":
@@ -106,7 +107,7 @@ class Palette:
             return colored(np.full(len(cloud), time), 0, 1)
         return cloud.colors
 
-    def pictures(self, maps: Maps) -> dict[str, np.ndarray]:
+    def pictures(self, maps: Maps) -> dict[str, npt.NDArray[Any]]:
         """Depth and motion of a frame as images, as far as they are known."""
         found = {}
         if maps.depth is not None:

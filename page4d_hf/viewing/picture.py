@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..scene.drawing import (
     Line,
@@ -27,7 +30,7 @@ LARGEST_POINT = 8  # pixels
 TRACK_WIDTH = 1.5  # pixels
 
 
-def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[int, int]) -> np.ndarray:
+def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[int, int]) -> npt.NDArray[Any]:
     """Points, path, cameras and tracks from behind and above, `(height, width, 3)` RGB uint8; `size` is (width,
     height).
 
@@ -64,6 +67,6 @@ def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[i
     )
 
 
-def _shrunk(image: np.ndarray) -> np.ndarray:
+def _shrunk(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     scale = POSTER_WIDTH / image.shape[1]
     return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

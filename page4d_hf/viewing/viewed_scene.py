@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..captures import Capture, as_pinhole
 from ..captures.layouts.nerfstudio import capture_of_scene
@@ -29,16 +31,16 @@ POINT_SHARE = 0.004  # of the scene's radius: the size of points that are not of
 class Cloud:
     """Points in the world, with NaN for what is not known of one."""
 
-    points: np.ndarray  # [M, 3] float32
-    colors: np.ndarray  # [M, 3] uint8
-    depth: np.ndarray  # [M] float32, z in the camera that saw the point
-    confidence: np.ndarray  # [M] float32
-    motion: np.ndarray  # [M] float32, 0 static to 1 moving
+    points: npt.NDArray[Any]  # [M, 3] float32
+    colors: npt.NDArray[Any]  # [M, 3] uint8
+    depth: npt.NDArray[Any]  # [M] float32, z in the camera that saw the point
+    confidence: npt.NDArray[Any]  # [M] float32
+    motion: npt.NDArray[Any]  # [M] float32, 0 static to 1 moving
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def take(self, index: np.ndarray) -> Cloud:
+    def take(self, index: npt.NDArray[Any]) -> Cloud:
         """Some of the points."""
         return Cloud(*(getattr(self, field.name)[index] for field in fields(self)))
 
@@ -51,11 +53,11 @@ class Cloud:
 
     @staticmethod
     def of(
-        points: np.ndarray,
-        colors: np.ndarray,
-        depth: np.ndarray | None = None,
-        confidence: np.ndarray | None = None,
-        motion: np.ndarray | None = None,
+        points: npt.NDArray[Any],
+        colors: npt.NDArray[Any],
+        depth: npt.NDArray[Any] | None = None,
+        confidence: npt.NDArray[Any] | None = None,
+        motion: npt.NDArray[Any] | None = None,
     ) -> Cloud:
         """A cloud of what is known; None becomes NaN."""
         unknown = np.full(len(points), np.nan, np.float32)
@@ -67,9 +69,9 @@ class Cloud:
 class Maps:
     """What is known of each pixel of an image, over exactly the image: `(h, w)`, at any resolution, or None."""
 
-    depth: np.ndarray | None = None  # z; not finite or 0 where not known
-    confidence: np.ndarray | None = None
-    motion: np.ndarray | None = None
+    depth: npt.NDArray[Any] | None = None  # z; not finite or 0 where not known
+    confidence: npt.NDArray[Any] | None = None
+    motion: npt.NDArray[Any] | None = None
 
 
 @dataclass
@@ -77,29 +79,31 @@ class ViewedScene:
     """Cameras and points to look at; frames are in the order of time."""
 
     name: str
-    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera, OpenCV axes
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of what `load_image` gives
-    image_sizes: np.ndarray  # [N, 2] int, (width, height)
-    times: np.ndarray  # [N] float64 in [0, 1]
-    camera_ids: np.ndarray  # [N] int, the device of each frame
+    extrinsics: npt.NDArray[Any]  # [N, 3, 4] float64, world-to-camera, OpenCV axes
+    intrinsics: npt.NDArray[Any]  # [N, 3, 3] float64, in pixels of what `load_image` gives
+    image_sizes: npt.NDArray[Any]  # [N, 2] int, (width, height)
+    times: npt.NDArray[Any]  # [N] float64 in [0, 1]
+    camera_ids: npt.NDArray[Any]  # [N] int, the device of each frame
     clouds: list[Cloud]  # T: the points of each instant
     timeless: Cloud  # points that are of no instant
     point_size: float  # in the world's unit
-    load_image: Callable[[int], np.ndarray]  # [H, W, 3] uint8
+    load_image: Callable[[int], npt.NDArray[Any]]  # [H, W, 3] uint8
     load_maps: Callable[[int], Maps]
     all_frames: int  # before thinning
     all_points: int
-    paths: np.ndarray | None = None  # [K, T, 3] float32, where tracks of what moves are at each instant; NaN: unknown
+    paths: npt.NDArray[Any] | None = (
+        None  # [K, T, 3] float32, where tracks of what moves are at each instant; NaN: unknown
+    )
 
     def __len__(self) -> int:
         return len(self.extrinsics)
 
     @property
-    def instants(self) -> np.ndarray:
+    def instants(self) -> npt.NDArray[Any]:
         """`(T,)` times at which there are frames, rising."""
-        return np.unique(self.times)
+        return cast(npt.NDArray[Any], np.unique(self.times))
 
-    def frames_at(self, instant: int) -> np.ndarray:
+    def frames_at(self, instant: int) -> npt.NDArray[Any]:
         """The frames of an instant, by its place among `instants`."""
         return np.flatnonzero(self.times == self.instants[instant])
 
@@ -111,13 +115,13 @@ class ViewedScene:
         """The place of a frame's time among `instants`."""
         return int(np.searchsorted(self.instants, self.times[frame]))
 
-    def trails(self, instant: int) -> np.ndarray:
+    def trails(self, instant: int) -> npt.NDArray[Any]:
         """The last TRAIL steps of the tracks up to an instant, [n, 2, 3] ends of segments."""
         if self.paths is None:
             return np.zeros((0, 2, 3), np.float32)
         steps = self.paths[:, max(instant - TRAIL, 0) : instant + 1]
         segments = np.stack((steps[:, :-1], steps[:, 1:]), axis=2).reshape(-1, 2, 3)
-        return segments[np.isfinite(segments).all(axis=(1, 2))]
+        return cast(npt.NDArray[Any], segments[np.isfinite(segments).all(axis=(1, 2))])
 
     @property
     def everything(self) -> Cloud:
@@ -185,19 +189,19 @@ def _near_origin(capture: Capture) -> Capture:
     return replace(capture, extrinsics=extrinsics, points=None if points is None else points - origin, tracks=tracks)
 
 
-def _frames(capture: Capture, limit: int) -> np.ndarray:
+def _frames(capture: Capture, limit: int) -> npt.NDArray[Any]:
     """The frames to show, in the order of time; of one instant, by their devices."""
     order = np.lexsort((capture.camera_ids, capture.times))
-    return order[evenly(len(order), limit)]
+    return cast(npt.NDArray[Any], order[evenly(len(order), limit)])
 
 
 def _viewed(
     capture: Capture,
-    order: np.ndarray,
+    order: npt.NDArray[Any],
     maps: Callable[[int], Maps],
     has_depth: bool,
     stored: Cloud | None,
-    stored_times: np.ndarray | None,
+    stored_times: npt.NDArray[Any] | None,
     max_points: int,
     progress: Progress | None,
 ) -> ViewedScene:
@@ -254,7 +258,7 @@ def _viewed(
     )
 
 
-def _paths(capture: Capture, instant: np.ndarray, instants: int) -> np.ndarray | None:
+def _paths(capture: Capture, instant: npt.NDArray[Any], instants: int) -> npt.NDArray[Any] | None:
     """Where at most MOST_TRACKS tracks are at each instant, by that of each frame `(N,)`; None where nothing moves."""
     if capture.tracks is None or capture.tracks.paths is None:
         return None

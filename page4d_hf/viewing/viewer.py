@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import Page4DError
 from ..geometry import camera_centers
@@ -220,7 +221,7 @@ class Viewer:
                 )
 
     def _add_frustum(
-        self, name: str, frame: int, depth: float, color: tuple[int, int, int], image: np.ndarray | None
+        self, name: str, frame: int, depth: float, color: tuple[int, int, int], image: npt.NDArray[Any] | None
     ) -> Any:
         scene = self.scene
         width, height = scene.image_sizes[frame]
@@ -330,7 +331,12 @@ def _viser_server(host: str, port: int, label: str) -> viser.ViserServer:
 
 
 def _look(
-    client: viser.ClientHandle, position: np.ndarray, forward: np.ndarray, up: np.ndarray, distance: float, fov: float
+    client: viser.ClientHandle,
+    position: npt.NDArray[Any],
+    forward: npt.NDArray[Any],
+    up: npt.NDArray[Any],
+    distance: float,
+    fov: float,
 ) -> None:
     client.camera.up_direction = up
     client.camera.position = position
@@ -338,21 +344,21 @@ def _look(
     client.camera.fov = fov
 
 
-def _quaternion(extrinsics: np.ndarray) -> np.ndarray:
+def _quaternion(extrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Camera-to-world rotation, (w, x, y, z) as viser has it."""
     from viser.transforms import SO3
 
-    rotation: np.ndarray = SO3.from_matrix(extrinsics[:, :3].T).wxyz
+    rotation: npt.NDArray[Any] = SO3.from_matrix(extrinsics[:, :3].T).wxyz
     return rotation
 
 
-def _at_width(image: np.ndarray, width: int) -> np.ndarray:
+def _at_width(image: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     scale = width / image.shape[1]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(image, (width, max(round(scale * image.shape[0]), 1)), interpolation=interpolation)
 
 
-def _markdown(name: str, image: np.ndarray) -> str:
+def _markdown(name: str, image: npt.NDArray[Any]) -> str:
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     return f"![{name}](data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()})"
 

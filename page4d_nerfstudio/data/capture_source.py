@@ -5,9 +5,10 @@ from __future__ import annotations
 import filecmp
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from page4d_hf.captures import Capture, PinholeFrames, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError
@@ -79,7 +80,7 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
             f"{'no tracks' if capture.tracks is None else 'tracks in the world of its own cameras'}; leave it at auto."
         )
 
-    def reconstructed(chosen: np.ndarray) -> Scene:
+    def reconstructed(chosen: npt.NDArray[Any]) -> Scene:
         order = _as_videos(capture, chosen, train)
         scene = _reconstructed(capture, images, chosen[order], options.reconstruction, reconstruct)
         return scene.take(np.argsort(order))
@@ -144,7 +145,7 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     return frames
 
 
-def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.ndarray]:
+def _splits(capture: Capture, options: CaptureOptions) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     train = capture.splits.get("train", np.argsort(capture.times, kind="stable"))
     refuse_a_single_frame(len(train), capture.root)
     chosen = capture.evaluation_split if options.held_out == "auto" else options.held_out
@@ -171,11 +172,11 @@ def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.n
     return rest, evaluation
 
 
-def _seen_in_training(capture: Capture, train: np.ndarray, evaluation: np.ndarray) -> int:
+def _seen_in_training(capture: Capture, train: npt.NDArray[Any], evaluation: npt.NDArray[Any]) -> int:
     """How many frames to evaluate on are also among those to train on, as the same files or as copies of them."""
 
     def view(index: int) -> bytes:
-        return capture.extrinsics[index].round(6).tobytes() + capture.times[index].round(6).tobytes()
+        return b"".join((capture.extrinsics[index].round(6).tobytes(), capture.times[index].round(6).tobytes()))
 
     trained: dict[bytes, list[Path]] = {}
     for index in train:
@@ -197,7 +198,7 @@ def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Lit
     return "page4d" if has_model else "tracks"
 
 
-def _as_videos(capture: Capture, frames: np.ndarray, train: np.ndarray) -> np.ndarray:
+def _as_videos(capture: Capture, frames: npt.NDArray[Any], train: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Places `(n,)` of frames in the order in which PAGE-4D sees them: that of time, as tracks, motion and windows go
     from each frame to the next.
 
@@ -210,15 +211,15 @@ def _as_videos(capture: Capture, frames: np.ndarray, train: np.ndarray) -> np.nd
     for part in (held_out, ~held_out):
         if not _shares_instants(times[part]):  # such as a video that takes its frames from the cameras in turn
             device[part] = 0
-    return np.lexsort((times, device, held_out))
+    return cast(npt.NDArray[Any], np.lexsort((times, device, held_out)))
 
 
-def _shares_instants(times: np.ndarray) -> bool:
+def _shares_instants(times: npt.NDArray[Any]) -> bool:
     return len(np.unique(times)) < len(times)
 
 
 def _reconstructed(
-    capture: Capture, images: PinholeFrames, chosen: np.ndarray, ready: Path | None, reconstruct: Reconstruct
+    capture: Capture, images: PinholeFrames, chosen: npt.NDArray[Any], ready: Path | None, reconstruct: Reconstruct
 ) -> Scene:
     """PAGE-4D's reconstruction of the chosen frames, undistorted and scaled; or the one that lies there ready."""
     times = capture.times
@@ -253,7 +254,7 @@ class _ReconstructedDepth:
     places: dict[int, int]  # from a frame of the capture to one of the scene
     scale: float
 
-    def __call__(self, index: int) -> np.ndarray | None:
+    def __call__(self, index: int) -> npt.NDArray[Any] | None:
         if index not in self.places:
             return None
         return self.scene.load_depth(self.places[index]) * np.float32(self.scale)

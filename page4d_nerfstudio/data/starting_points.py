@@ -39,7 +39,7 @@ class SeedOptions:
     cache_dir: Path | None = None
 
 
-def points_seen_in(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
+def points_seen_in(points: SeedPoints, times: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> SeedPoints:
     """The points that the chosen ones of frames saw; `times` of the frames all differ.
 
     What only a held-out frame shows must not reach the training.
@@ -79,7 +79,7 @@ def points_of_capture_depth(capture: Capture, frames: PosedFrames, max_points: i
 
 
 def points_of_reconstruction(
-    scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, seeds: SeedOptions
+    scene: Scene, seen: npt.NDArray[Any], depth_scale: float, frames: PosedFrames, seeds: SeedOptions
 ) -> SeedPoints:
     """PAGE-4D's depth of the frames to train on, `seen` in the scene, placed by these frames' cameras.
 
@@ -91,7 +91,7 @@ def points_of_reconstruction(
     known = np.concatenate([each[each > 0][::stride].copy() for each in confidence])  # a view would hold the map
     threshold = np.percentile(known, seeds.confidence_percentile) if len(known) else np.inf
 
-    def depth_of(index: int) -> np.ndarray:
+    def depth_of(index: int) -> npt.NDArray[Any]:
         sure = scene.load_confidence(seen[index]) >= threshold
         return np.where(sure, scene.load_depth(seen[index]) * depth_scale, 0)
 
@@ -138,7 +138,10 @@ def _points_of_depth(
 
 
 def points_of_tracks_or_random(
-    frames: PosedFrames, camera_ids: np.ndarray, seeds: SeedOptions, depth_range: tuple[float, float] | None = None
+    frames: PosedFrames,
+    camera_ids: npt.NDArray[Any],
+    seeds: SeedOptions,
+    depth_range: tuple[float, float] | None = None,
 ) -> SeedPoints:
     """Triangulated tracks, or random points where the frames have too few: they are no video, or lack parallax."""
     points = points_of_tracks(frames, camera_ids, seeds.cache_dir)
@@ -157,7 +160,7 @@ def points_before_cameras(
     count: int,
     *,
     depth_range: tuple[float, float] | None = None,
-    known: np.ndarray | None = None,
+    known: npt.NDArray[Any] | None = None,
 ) -> SeedPoints:
     """Random points before the cameras that are trained on, between the depths where the scene is likely to lie.
 

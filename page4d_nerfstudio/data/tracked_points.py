@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.errors import Page4DError
@@ -30,7 +31,7 @@ MOST_ERROR = 1.0  # pixels for images 320 wide, the median over a track: what mo
 FEWEST_POINTS = 100  # worth starting from
 
 
-def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Path | None) -> SeedPoints | None:
+def points_of_tracks(frames: PosedFrames, camera_ids: npt.NDArray[Any], cache_dir: Path | None) -> SeedPoints | None:
     """Static points that the frames to train on see, where their own cameras put them; None where there are few.
 
     Pixels that masks leave out give none. Every `ns-*` command reads its data anew, so the points are kept in the
@@ -69,7 +70,7 @@ def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Pat
     return points if len(points) >= FEWEST_POINTS else None
 
 
-def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
+def _videos(frames: PosedFrames, camera_ids: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """The frames to train on of each camera, in the order of time, where they are enough and of one size."""
     in_time = frames.train[np.argsort(frames.times[frames.train], kind="stable")]
     videos = [in_time[camera_ids[in_time] == camera] for camera in np.unique(camera_ids[in_time])]
@@ -77,7 +78,7 @@ def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
     return [video for video in videos if len(video) >= FEWEST_FRAMES and (sizes[video] == sizes[video[0]]).all()]
 
 
-def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
+def _of_video(frames: PosedFrames, video: npt.NDArray[Any]) -> SeedPoints:
     from page4d_hf.reconstruction.cameras.bundle_adjustment import projections, triangulate
     from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points, without_hidden
 
@@ -112,7 +113,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     return SeedPoints(points[kept], colors[kept])
 
 
-def _angle_to_first_ray(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _angle_to_first_ray(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
     toward = points[tracks.track] - camera_centers(extrinsics)[tracks.frame]
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)

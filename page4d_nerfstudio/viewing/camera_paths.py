@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
@@ -35,11 +36,11 @@ class Views(NamedTuple):
     A path and a page have one focal length a view: where fx and fy differ, as of undistorted images, the width does.
     """
 
-    poses: np.ndarray  # [V, 3, 4] float64, camera to world, OpenGL axes
-    times: np.ndarray  # [V] float64, ascending
-    fov: np.ndarray  # [V] float64, vertical, degrees
-    sizes: np.ndarray  # [V, 2] int: width, height in pixels
-    points: np.ndarray | None  # [P, 3] float64: the seed points, where the data have any
+    poses: npt.NDArray[Any]  # [V, 3, 4] float64, camera to world, OpenGL axes
+    times: npt.NDArray[Any]  # [V] float64, ascending
+    fov: npt.NDArray[Any]  # [V] float64, vertical, degrees
+    sizes: npt.NDArray[Any]  # [V, 2] int: width, height in pixels
+    points: npt.NDArray[Any] | None  # [P, 3] float64: the seed points, where the data have any
     only_time: float | None = None  # of the training, where the data have no times; `times` then are an order alone
 
     @classmethod
@@ -64,7 +65,7 @@ class Views(NamedTuple):
         )
 
 
-def _undistorted_focals(cameras: Cameras) -> np.ndarray:
+def _undistorted_focals(cameras: Cameras) -> npt.NDArray[Any]:
     """fx and fy [V, 2] of the images that are trained on: nerfstudio takes a lens's distortion out of them when it
     reads them, by OpenCV's rule, as `pinhole_intrinsics` does."""
     lenses = torch.cat([cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.width, cameras.height], dim=-1)
@@ -96,7 +97,7 @@ def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
         return Views.of(outputs, pipeline.model.only_time)
 
 
-def along(views: Views, frames: int) -> tuple[np.ndarray, np.ndarray]:
+def along(views: Views, frames: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Poses [F, 3, 4] and fields of view [F] from the first view to the last, as fast as their times pass: rotations
     slerp, the rest is linear.
 
@@ -113,7 +114,7 @@ def along(views: Views, frames: int) -> tuple[np.ndarray, np.ndarray]:
     return poses, np.interp(at, times, views.fov[first])
 
 
-def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
+def circle(views: Views, view: int, radius: float, frames: int) -> npt.NDArray[Any]:
     """Poses [F, 3, 4] on a circle around a view's centre, in its image plane, looking at what the view looks at.
 
     That is the point ahead at the median depth of the seed points in the view; the radius is in units of that depth.
@@ -149,8 +150,8 @@ def median_depth(views: Views, view: int) -> float:
     return float(np.median(depth[inside]))
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return cast(npt.NDArray[Any], vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
 def make_path(

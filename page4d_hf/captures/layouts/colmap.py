@@ -12,7 +12,7 @@ same name are of the same instant.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +140,7 @@ def _cameras(model: pycolmap.Reconstruction, folder: Path) -> ModelCameras:
     )
 
 
-def points_beside(capture: Capture) -> tuple[np.ndarray, np.ndarray] | None:
+def points_beside(capture: Capture) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """The points of a COLMAP model that lies beside a capture of another layout, in the capture's world.
 
     Many captures keep the model that their cameras are of. Its world is brought to the capture's by the Sim(3) between
@@ -220,7 +220,7 @@ def _lens(camera: pycolmap.Camera, folder: Path) -> tuple[npt.NDArray[np.float64
     return coefficients, kind in FISHEYE
 
 
-def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _points(model: pycolmap.Reconstruction) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
     if not model.points3D:
         return None, None
     points = model.points3D.values()

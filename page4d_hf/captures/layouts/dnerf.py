@@ -14,6 +14,7 @@ from __future__ import annotations
 from functools import partial
 from os.path import relpath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +125,7 @@ def _read_views(root: Path, path: Path) -> tuple[list[TransformsCamera], npt.NDA
     return cameras, times, True
 
 
-def _distance_of_subject(camera_to_worlds: np.ndarray) -> float | None:
+def _distance_of_subject(camera_to_worlds: npt.NDArray[Any]) -> float | None:
     """How far from the cameras `(N, 3, 4)`, OpenGL axes, the point lies that their optical axes pass closest to; None
     where there is no such point before most of them."""
     forward, centres = -camera_to_worlds[:, :, 2], camera_to_worlds[:, :, 3]

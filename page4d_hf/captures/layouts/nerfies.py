@@ -28,7 +28,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from posixpath import dirname
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +184,7 @@ class _Camera(Record):
         [0.0, 0.0], validation_alias=AliasChoices("tangential_distortion", "tangential")
     )
 
-    def extrinsics(self, center: np.ndarray, scale: float) -> npt.NDArray[np.float64]:
+    def extrinsics(self, center: npt.NDArray[Any], scale: float) -> npt.NDArray[np.float64]:
         """World-to-camera `(3, 4)` in the world that is centred and scaled."""
         return extrinsics_at(np.array(self.orientation), (np.array(self.position) - center) * scale)
 
@@ -195,7 +195,7 @@ class _Camera(Record):
         return np.array([[focal, self.skew, cx], [0, focal * self.pixel_aspect_ratio, cy], [0, 0, 1]])
 
 
-def _read_ids(path: Path, notes: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+def _read_ids(path: Path, notes: list[str]) -> tuple[list[str], dict[str, npt.NDArray[Any]]]:
     dataset = read_json(path, Dataset)
     lists = {"ids": dataset.ids, "train_ids": dataset.train_ids, "val_ids": dataset.val_ids}
     index = {frame_id: i for i, frame_id in enumerate(dataset.ids)}
@@ -253,14 +253,14 @@ def _read_metadata(path: Path, ids: list[str], notes: list[str]) -> tuple[npt.ND
     return time_ids, camera_ids
 
 
-def _is_shared(instants: np.ndarray, camera_ids: np.ndarray) -> bool:
+def _is_shared(instants: npt.NDArray[Any], camera_ids: npt.NDArray[Any]) -> bool:
     """Whether two cameras filmed at any one instant."""
     pairs = np.unique(np.column_stack((instants, camera_ids)), axis=0)
     return len(pairs) > len(np.unique(instants))
 
 
 def _read_world(path: Path) -> _World:
-    world = read_json(path, _World)
+    world: _World = read_json(path, _World)
     if world.near is not None and world.far is not None and not world.near < world.far:
         raise CaptureError(f"{path}: 'near' must be below 'far', got {world.near} and {world.far}; correct the file.")
     return world
@@ -272,7 +272,8 @@ def _read_camera(root: Path, frame_id: str, path: Path) -> _Camera:
             f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {path} is missing; "
             "add the file, or take the frame out of dataset.json."
         )
-    return read_json(path, _Camera, remedy="correct the file, or take the frame out of dataset.json")
+    camera: _Camera = read_json(path, _Camera, remedy="correct the file, or take the frame out of dataset.json")
+    return camera
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ def find_beside(
 
 def _read_points(
     root: Path, notes: list[str]
-) -> tuple[np.ndarray | None, npt.NDArray[np.uint8] | None, npt.NDArray[np.float32] | None]:
+) -> tuple[npt.NDArray[Any] | None, npt.NDArray[np.uint8] | None, npt.NDArray[np.float32] | None]:
     """Points `(M, 3)` in the raw world, their colours `(M, 3)` and motion `(M,)`."""
     path = root / "points.npy"
     if not path.exists():
@@ -346,14 +347,14 @@ def _read_points(
     if not finite.all():
         notes.append(f"{(~finite).sum()} points of points.npy are not finite and were left out.")
 
-    def beside(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    def beside(name: str, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
         other = root / name
         if not other.exists():
             return None
         values = read_array(other)
         if values.shape != shape:
             raise CaptureError(f"{other} must have the shape {shape} to fit points.npy, got {values.shape}.")
-        return values[finite]
+        return cast(npt.NDArray[Any], values[finite])
 
     colors = beside("points_rgb.npy", points.shape)
     if colors is not None and colors.dtype != np.uint8:
@@ -362,7 +363,7 @@ def _read_points(
     return points[finite].astype(np.float64), colors, None if motion is None else motion.astype(np.float32)
 
 
-def _read_tracks(path: Path, ids: list[str], center: np.ndarray, scale: float) -> PointTracks | None:
+def _read_tracks(path: Path, ids: list[str], center: npt.NDArray[Any], scale: float) -> PointTracks | None:
     """Tracks through the frames, in the capture's own world; frames that the file does not name see none of them."""
     if not path.is_file():
         return None

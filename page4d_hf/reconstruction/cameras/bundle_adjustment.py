@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -61,13 +61,13 @@ def projections(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArra
     """x / z and y / z [O, 2] of each observation's point [T, 3] in its camera `(S, 3, 4)`; NaN behind it."""
     pose = extrinsics[tracks.frame]
     seen = np.einsum("oij,oj->oi", pose[:, :, :3], points[tracks.track]) + pose[:, :, 3]
-    return seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
+    return cast(npt.NDArray[Any], seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan))
 
 
 def depths(tracks: Tracks, solution: Adjusted) -> npt.NDArray[Any]:
     """z [O] of each observation's point in its camera."""
     pose = solution.extrinsics[tracks.frame]
-    return np.einsum("oj,oj->o", pose[:, 2, :3], solution.points[tracks.track]) + pose[:, 2, 3]
+    return cast(npt.NDArray[Any], np.einsum("oj,oj->o", pose[:, 2, :3], solution.points[tracks.track]) + pose[:, 2, 3])
 
 
 def triangulate(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..tracks import REFERENCE_WIDTH, Tracks
 from .bundle_adjustment import colmap_camera
@@ -24,7 +25,7 @@ FLAT_SHARE = 0.7  # of what a fundamental matrix explains, that a homography mus
 class Consensus:
     """What RANSAC between pairs of frames found."""
 
-    agrees: np.ndarray  # [T] bool: tracks that move with the scene as far as two views can tell
+    agrees: npt.NDArray[Any]  # [T] bool: tracks that move with the scene as far as two views can tell
     inlier_share: float  # mean over pairs
     homography_share: float  # of pairs that a homography explains: a camera that only turns, or a plane
     displacement: float  # how far tracks get from where they begin: median over the longer half of them, pixels

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from ...utils.evenly import evenly
@@ -29,12 +30,12 @@ Correction = Literal["scale", "scale of each frame", "field"]
 class CorrectedDepth:
     """Depth maps that agree with adjusted cameras, and how well by tracks that were held out."""
 
-    depth: list[np.ndarray]  # [h, w] float32 each
+    depth: list[npt.NDArray[Any]]  # [h, w] float32 each
     correction: Correction
     errors: dict[Correction, float]  # mean |log(z / depth)| at held-out tracks, by correction; empty where untold
 
 
-def sample_maps(maps: list[np.ndarray], tracks: Tracks, image_size: tuple[int, int]) -> np.ndarray:
+def sample_maps(maps: list[npt.NDArray[Any]], tracks: Tracks, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Values of maps `(h, w)` float32 that cover images, one of each frame, at the tracks' observations, [O]."""
     height, width = image_size
     values = np.empty(len(tracks.track), np.float32)
@@ -45,7 +46,7 @@ def sample_maps(maps: list[np.ndarray], tracks: Tracks, image_size: tuple[int, i
 
 
 def correct_depth(
-    depth: list[np.ndarray], tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]
+    depth: list[npt.NDArray[Any]], tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]
 ) -> CorrectedDepth:
     """Bring depth maps to the scale of adjusted cameras and points, as finely as held-out tracks confirm.
 
@@ -68,7 +69,7 @@ def correct_depth(
     correction = _finest_that_helps(errors)
     corrected = []
     for frame, chosen in enumerate(rows):
-        factor: float | np.ndarray = overall
+        factor: float | npt.NDArray[Any] = overall
         if correction != "scale" and len(chosen):
             factor = float(np.median(ratios[chosen]))
         if correction == "field":
@@ -87,10 +88,10 @@ def _finest_that_helps(errors: dict[Correction, float]) -> Correction:
 
 
 def _held_out_errors(
-    frames: list[tuple[np.ndarray, np.ndarray]], overall: float, image_size: tuple[int, int]
+    frames: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], overall: float, image_size: tuple[int, int]
 ) -> dict[Correction, float]:
     """Mean error of each correction at tracks that it was not made of; `frames` has positions and ratios of each."""
-    off: dict[Correction, list[np.ndarray]] = {"scale": [], "scale of each frame": [], "field": []}
+    off: dict[Correction, list[npt.NDArray[Any]]] = {"scale": [], "scale of each frame": [], "field": []}
     for xy, ratios in (frames[i] for i in evenly(len(frames), FRAMES_HELD_OUT)):
         column, row = (xy * (BLOCKS / image_size[1])).astype(int).T
         fold = (column + 2 * row) % 4  # neighbours above, below and beside are of other folds
@@ -107,7 +108,7 @@ def _held_out_errors(
     return {name: float(np.concatenate(each).mean()) for name, each in off.items() if each}
 
 
-def _cells(xy: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _cells(xy: npt.NDArray[Any], image_size: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Row and column in the grid of a field."""
     cell = image_size[1] / GRID_WIDTH
     row, column = (xy[:, ::-1] / cell).astype(int).clip(0, (_grid_height(image_size) - 1, GRID_WIDTH - 1)).T
@@ -118,7 +119,9 @@ def _grid_height(image_size: tuple[int, int]) -> int:
     return max(1, round(image_size[0] * GRID_WIDTH / image_size[1]))
 
 
-def _field(xy: np.ndarray, ratios: np.ndarray, middle: float, image_size: tuple[int, int]) -> np.ndarray:
+def _field(
+    xy: npt.NDArray[Any], ratios: npt.NDArray[Any], middle: float, image_size: tuple[int, int]
+) -> npt.NDArray[Any]:
     """Ratios at points, less the middle, smoothed over a grid of the image; towards 0 where there are none."""
     kept = np.abs(ratios - middle) < np.log(LARGEST_FACTOR)
     shape = _grid_height(image_size), GRID_WIDTH
@@ -129,4 +132,4 @@ def _field(xy: np.ndarray, ratios: np.ndarray, middle: float, image_size: tuple[
     sigma = SMOOTHING * GRID_WIDTH
     scale = 2 * np.pi * sigma**2  # so that a point at no distance weighs 1
     total, weight = (gaussian_filter(each, sigma, mode="constant") * scale for each in (total, weight))
-    return (total / (weight + PRIOR_WEIGHT)).astype(np.float32)
+    return cast(npt.NDArray[Any], (total / (weight + PRIOR_WEIGHT)).astype(np.float32))

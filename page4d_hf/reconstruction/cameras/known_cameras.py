@@ -445,7 +445,9 @@ def _off_epipolar(one: FloatArray, other: FloatArray, start: FloatArray, end: Fl
     return np.where((ray[:, 2] > 0) & np.isfinite(distance), distance, np.inf)
 
 
-def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: FloatArray) -> tuple[list[np.ndarray], str]:
+def depth_by_paths(
+    depth: list[npt.NDArray[Any]], extrinsics: FloatArray, known: FloatArray
+) -> tuple[list[npt.NDArray[Any]], str]:
     """The network's depth in the scale of known cameras `(S, 3, 4)`, and a sentence.
 
     It is the median ratio of distances between them and between the network's.

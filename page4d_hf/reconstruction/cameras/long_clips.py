@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial.transform import Rotation, Slerp
 
 from ...geometry import Similarity, align_sim3_robustly, camera_centers, extrinsics_at
@@ -73,7 +75,7 @@ def adjust_clip(
     return without_outliers(tracks, replace(whole, points=points, used=start.used), image_size)
 
 
-def keyframes(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> np.ndarray:
+def keyframes(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Numbers of frames between which the image moves far enough to tell depth and enough tracks survive; the first and
     the last that see enough tracks to be adjusted are among them."""
     most = DISPLACEMENT * image_size[1] / REFERENCE_WIDTH
@@ -94,14 +96,14 @@ def keyframes(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> n
     return np.array(chosen if len(chosen) > 1 else [0, num_frames - 1])
 
 
-def _of_frames(tracks: Tracks, frames: np.ndarray) -> Tracks:
+def _of_frames(tracks: Tracks, frames: npt.NDArray[Any]) -> Tracks:
     """What some frames, in rising order, see of the same tracks; frames are numbered anew."""
     place = np.searchsorted(frames, tracks.frame).clip(0, len(frames) - 1)
     rows = frames[place] == tracks.frame
     return Tracks(tracks.track[rows], place[rows], tracks.xy[rows], len(tracks))
 
 
-def _thinned(tracks: Tracks, used: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def _thinned(tracks: Tracks, used: npt.NDArray[Any], image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Of tracks in use [T] bool, the longest that fill the cells of the frames' images evenly."""
     cell = (tracks.xy * (CELLS / image_size[1])).astype(np.int64)
     down = int(cell[:, 1].max(initial=0)) + 1
@@ -151,7 +153,7 @@ def _explained(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> flo
     return float(fits.mean()) if len(fits) else 0.0
 
 
-def _fits(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> np.ndarray:
+def _fits(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> npt.NDArray[Any]:
     """Which observations [O] bool the cameras and points explain."""
     return reprojection_errors(tracks, solution, size) < EXPLAINED * size[1] / REFERENCE_WIDTH
 
@@ -216,13 +218,13 @@ def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similar
         return _from_camera_to_camera(part.extrinsics[0], whole.extrinsics[span.start])
 
 
-def _from_camera_to_camera(here: np.ndarray, there: np.ndarray) -> Similarity:
+def _from_camera_to_camera(here: npt.NDArray[Any], there: npt.NDArray[Any]) -> Similarity:
     """From the world of one camera `(3, 4)` to one in which it has the pose of the other."""
     rotation = there[:, :3].T @ here[:, :3]
     return Similarity(1.0, rotation, there[:, :3].T @ (here[:, 3] - there[:, 3]))
 
 
-def poses_between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -> np.ndarray:
+def poses_between(frames: npt.NDArray[Any], extrinsics: npt.NDArray[Any], num_frames: int) -> npt.NDArray[Any]:
     """Poses of all frames `(S, 3, 4)` from those of some `(K, 3, 4)`: on a line and with even turns between them, and
     those of the first and the last before and behind."""
     every = np.arange(num_frames).clip(frames[0], frames[-1])
@@ -231,7 +233,7 @@ def poses_between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -
     return extrinsics_at(rotation, centers)
 
 
-def _locate_the_others(tracks: Tracks, solution: Adjusted, frames: np.ndarray, size: tuple[int, int]) -> Adjusted:
+def _locate_the_others(tracks: Tracks, solution: Adjusted, frames: npt.NDArray[Any], size: tuple[int, int]) -> Adjusted:
     """Cameras between keyframes, by the points that these know."""
     held = np.isin(np.arange(len(solution.extrinsics)), frames)
     for scale in LOSS_SCALES[-2:]:

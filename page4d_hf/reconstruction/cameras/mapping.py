@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..tracks import Tracks
 from .bundle_adjustment import Adjusted, depths
@@ -23,7 +24,7 @@ FEWEST_POINTS = 6  # that a frame is located by
 
 
 def map_tracks(
-    tracks: Tracks, start: Adjusted, depth: np.ndarray, image_size: tuple[int, int], *, hold_focal: bool = False
+    tracks: Tracks, start: Adjusted, depth: npt.NDArray[Any], image_size: tuple[int, int], *, hold_focal: bool = False
 ) -> Adjusted | None:
     """Structure from motion of the tracks in use, without a look at the cameras that are there.
 
@@ -69,7 +70,7 @@ def map_tracks(
     return _in_world_of(start, mapped, tracks, depth)
 
 
-def _write_database(path: Path, tracks: Tracks, start: Adjusted, image_size: tuple[int, int]) -> list[np.ndarray]:
+def _write_database(path: Path, tracks: Tracks, start: Adjusted, image_size: tuple[int, int]) -> list[npt.NDArray[Any]]:
     """Keypoints and two-view geometries of the tracks in use; gives the track of each keypoint, by frame."""
     import pycolmap
 
@@ -106,7 +107,9 @@ def _write_database(path: Path, tracks: Tracks, start: Adjusted, image_size: tup
     return numbers
 
 
-def locate_by_points(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks, camera: pycolmap.Camera) -> None:
+def locate_by_points(
+    extrinsics: npt.NDArray[Any], points: npt.NDArray[Any], tracks: Tracks, camera: pycolmap.Camera
+) -> None:
     """Fill in cameras `(S, 3, 4)` that are NaN: by the points [T, 3] they see, or else as the nearest frame's."""
     import pycolmap
 
@@ -124,7 +127,7 @@ def locate_by_points(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks,
         extrinsics[frame] = extrinsics[nearest] if answer is None else answer["cam_from_world"].matrix()
 
 
-def _in_world_of(start: Adjusted, mapped: Adjusted, tracks: Tracks, depth: np.ndarray) -> Adjusted | None:
+def _in_world_of(start: Adjusted, mapped: Adjusted, tracks: Tracks, depth: npt.NDArray[Any]) -> Adjusted | None:
     """The same cameras and points with the first camera where the start has it, in the scale of the depth."""
     there, here = start.extrinsics[0], mapped.extrinsics[0]
     z = depths(tracks, mapped)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ...geometry import camera_centers, extrinsics_at
 from ...scene.tracks import PointTracks
@@ -71,13 +72,13 @@ def not_refined(reason: str) -> Report:
 class Refinement:
     """Refined cameras and what they were refined by."""
 
-    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    extrinsics: npt.NDArray[Any]  # [S, 3, 4] float64 world-to-camera, OpenCV axes
     focal: float  # pixels
-    depth: list[np.ndarray]  # [h, w] float32 each, corrected
+    depth: list[npt.NDArray[Any]]  # [h, w] float32 each, corrected
     tracks: Tracks
-    points: np.ndarray  # [T, 3] float64
-    inlier: np.ndarray  # [T] bool: tracks of the static scene
-    intrinsics: np.ndarray  # [S, 3, 3], pixels of the images
+    points: npt.NDArray[Any]  # [T, 3] float64
+    inlier: npt.NDArray[Any]  # [T] bool: tracks of the static scene
+    intrinsics: npt.NDArray[Any]  # [S, 3, 3], pixels of the images
     report: Report
     radial: float | None = None  # k1 of all frames' lens, where it was asked for and the clip shows it
 
@@ -96,16 +97,16 @@ class Refinement:
 
 
 def refine(
-    images: Sequence[np.ndarray],
-    extrinsics: np.ndarray,
+    images: Sequence[npt.NDArray[Any]],
+    extrinsics: npt.NDArray[Any],
     focal: float,
-    depth: list[np.ndarray],
-    motion: list[np.ndarray] | None = None,
+    depth: list[npt.NDArray[Any]],
+    motion: list[npt.NDArray[Any]] | None = None,
     *,
     given: PointTracks | None = None,
     followed: Tracks | None = None,
     known: KnownCameras | None = None,
-    visible: Sequence[np.ndarray] | None = None,
+    visible: Sequence[npt.NDArray[Any]] | None = None,
     distortion: Literal["none", "radial"] = "none",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Refinement:
@@ -225,7 +226,7 @@ def _with_unseen_between(clip: _Clip, best: _Scored) -> _Scored:
     return clip.scored(replace(best.solution, extrinsics=extrinsics))
 
 
-def _located(clip: _Clip, best: _Scored) -> np.ndarray:
+def _located(clip: _Clip, best: _Scored) -> npt.NDArray[Any]:
     """Frames [S] bool that see enough of the static scene's tracks for their cameras to be adjusted."""
     seen = clip.tracks.frame[best.solution.used[clip.tracks.track]]
     return np.bincount(seen, minlength=len(clip.images)) >= FEWEST_OBSERVATIONS
@@ -254,7 +255,7 @@ def _unseen(clip: _Clip, best: _Scored) -> str:
     return " ".join(told)
 
 
-def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
+def _with_known_poses(clip: _Clip, poses: npt.NDArray[Any]) -> Refinement:
     """Depth brought to known poses `(S, 3, 4)` by tracks, as far as these tell it, and else by the path's length."""
     depth, by_path = depth_by_paths(clip.depth, clip.before.solution.extrinsics, poses)
     clip = replace(clip, depth=depth)
@@ -287,17 +288,17 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
 class _Clip:
     """A clip's tracks and the network's predictions for it."""
 
-    images: Sequence[np.ndarray]
+    images: Sequence[npt.NDArray[Any]]
     seen: Tracks  # in the images: where to look up what maps say
     tracks: Tracks  # the same in one ideal camera: what cameras are adjusted to
     size: tuple[int, int]  # (height, width) of the images
-    depth: list[np.ndarray]  # [h, w] float32 each
-    motion: list[np.ndarray] | None  # [h, w] float32 each
+    depth: list[npt.NDArray[Any]]  # [h, w] float32 each
+    motion: list[npt.NDArray[Any]] | None  # [h, w] float32 each
     known: KnownCameras
     before: _Scored  # the network's cameras
     distortion: Literal["none", "radial"]
     progress: Callable[[str, int, int], None]
-    visible: Sequence[np.ndarray] | None  # (H, W) bool of each frame
+    visible: Sequence[npt.NDArray[Any]] | None  # (H, W) bool of each frame
     may_relink: bool
 
     @property
@@ -309,7 +310,7 @@ class _Clip:
     def hold_focal(self) -> bool:
         return self.known.focal is not None
 
-    def intrinsics(self, focal: float) -> np.ndarray:
+    def intrinsics(self, focal: float) -> npt.NDArray[Any]:
         """`(S, 3, 3)` in pixels of the images: known ones, or those of one camera."""
         if self.known.intrinsics is not None:
             return self.known.intrinsics
@@ -325,7 +326,7 @@ class _Clip:
         holds = {"hold_focal": self.hold_focal, "hold_poses": self.known.extrinsics is not None}
         return self.scored(adjust_clip(self.tracks, start, self.size, **holds, in_parts=in_parts))
 
-    def adjusted(self, start: Adjusted, agrees: np.ndarray) -> list[_Scored]:
+    def adjusted(self, start: Adjusted, agrees: npt.NDArray[Any]) -> list[_Scored]:
         """Adjustments from a start for each belief of what stands still: the tracks that pairs of frames agree on
         (`agrees` [T] bool), and those of them that the motion mask does not say move."""
         beliefs = [agrees]
@@ -342,7 +343,7 @@ class _Clip:
         return found
 
     def result(
-        self, best: _Scored, outcome: str, note: str, depth: list[np.ndarray] | None = None, **told: float | str
+        self, best: _Scored, outcome: str, note: str, depth: list[npt.NDArray[Any]] | None = None, **told: float | str
     ) -> Refinement:
         """Cameras as a solution has them, with its tracks in use; `depth` is the corrected one, `told` what else the
         report says."""
@@ -370,7 +371,7 @@ def _kept(clip: _Clip, why: str) -> Refinement:
     return clip.result(replace(before, solution=replace(before.solution, used=nothing)), "kept", note)
 
 
-def _mapped(clip: _Clip, agrees: np.ndarray) -> list[_Scored]:
+def _mapped(clip: _Clip, agrees: npt.NDArray[Any]) -> list[_Scored]:
     """Cameras by mapping, adjusted; none where it finds too few frames."""
     start = clip.before.solution
     depth = sample_maps(clip.depth, clip.seen, clip.size)
@@ -416,7 +417,7 @@ def _with_distortion(clip: _Clip, best: _Scored, outcome: str, note: str) -> Ref
     return replace(clip.result(bent, outcome, note), radial=bent.solution.radial)
 
 
-def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:
+def _parallax(tracks: Tracks, solution: Adjusted) -> npt.NDArray[Any]:
     """The angle [T] that a track's rays span: twice the largest to their mean; 0 of a track without a point."""
     rays = solution.points[tracks.track] - camera_centers(solution.extrinsics)[tracks.frame]
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
@@ -433,7 +434,7 @@ def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:
 @dataclass(frozen=True)
 class _Scored:
     solution: Adjusted
-    errors: np.ndarray  # [O] pixels for images of the reference width
+    errors: npt.NDArray[Any]  # [O] pixels for images of the reference width
     inlier_share: float
     worst_frame: float  # its share of inliers
 
@@ -491,8 +492,13 @@ def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
 
 
 def _lifted(
-    seen: Tracks, tracks: Tracks, extrinsics: np.ndarray, focal: float, depth: list[np.ndarray], size: tuple[int, int]
-) -> np.ndarray:
+    seen: Tracks,
+    tracks: Tracks,
+    extrinsics: npt.NDArray[Any],
+    focal: float,
+    depth: list[npt.NDArray[Any]],
+    size: tuple[int, int],
+) -> npt.NDArray[Any]:
     """The median over each track of where the network's depth puts it, [T, 3]; NaN where it is not known."""
     z = sample_maps(depth, seen, size).astype(np.float64)
     rays = rays_of(tracks, focal, size)

@@ -31,11 +31,11 @@ Floats = npt.NDArray[Any]
 
 
 def relink(
-    images: Sequence[np.ndarray],
+    images: Sequence[npt.NDArray[Any]],
     tracks: Tracks,
     solution: Adjusted,
-    intrinsics: np.ndarray,
-    visible: Sequence[np.ndarray] | None = None,
+    intrinsics: npt.NDArray[Any],
+    visible: Sequence[npt.NDArray[Any]] | None = None,
 ) -> Tracks:
     """Look for the points of tracks in all frames.
 
@@ -107,7 +107,7 @@ def relink(
 
 
 def _templates(
-    images: Sequence[np.ndarray], home: np.ndarray, xy: np.ndarray, offsets: Floats
+    images: Sequence[npt.NDArray[Any]], home: npt.NDArray[Any], xy: npt.NDArray[Any], offsets: Floats
 ) -> tuple[Floats, Floats]:
     """The image around points [N, 2], each in its own frame: [N, P] float32 of mean 0, and its slope [N, P, 2]."""
     template = np.zeros((len(xy), len(offsets)), np.float32)
@@ -123,7 +123,7 @@ def _templates(
     return template, slope
 
 
-def _blurred(image: np.ndarray) -> Floats:
+def _blurred(image: npt.NDArray[Any]) -> Floats:
     return np.asarray(cv2.GaussianBlur(as_gray(image), (0, 0), BLUR), np.float32)
 
 
@@ -133,7 +133,7 @@ def _patches(gray: Floats, places: Floats) -> Floats:
     return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 
-def _joined(tracks: Tracks, found: list[tuple[np.ndarray, np.ndarray]]) -> Tracks:
+def _joined(tracks: Tracks, found: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Tracks:
     """Tracks with what was found of them in each frame, the numbers [n] and places [n, 2], in place of what they had;
     those found in fewer than three frames as they were."""
     numbers = np.concatenate([each for each, _ in found])

@@ -18,12 +18,12 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-Array = NDArray[Any]  # float32 or float64
+Array = npt.NDArray[Any]  # float32 or float64
 
 # Side of a tile in pixels, gsplat's default, and its area. Part of the semantics: a Gaussian ends where its tiles end.
 TILE_SIZE = 16

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]  # float32 or float64
+Array = npt.NDArray[Any]  # float32 or float64
 
 _C0 = 0.5 * math.sqrt(1 / math.pi)
 _C1 = math.sqrt(3 / (4 * math.pi))

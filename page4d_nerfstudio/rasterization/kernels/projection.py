@@ -14,10 +14,10 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]  # float32 or float64
+Array = npt.NDArray[Any]  # float32 or float64
 
 # The largest float32 that is also an int32; a radius beyond it covers any image just as well.
 _MAX_RADIUS = 2147483520.0
