@@ -47,7 +47,8 @@ WHITE = (255, 255, 255)  # what the network sees behind transparency
 class Frames:
     """Frames in the order in which they were taken, upright, at their own sizes."""
 
-    images: Sequence[npt.NDArray[Any]]  # each [H, W, 3] or, if transparent, [H, W, 4] uint8; files decoded when asked
+    # each [H, W, 3] or, with transparency, [H, W, 4] uint8; of files, decoded when asked
+    images: Sequence[npt.NDArray[Any]]
     names: list[str]  # file name of each image; for a video "frame_<number in the video, from 0>"
     times: npt.NDArray[Any]  # [N] float64: seconds from a video's first frame, or places in the sequence of images
     paths: list[Path] | None  # the image files; None for a video

@@ -48,9 +48,8 @@ class Capture:
     scale: str = "arbitrary"  # "arbitrary" or "metres": the unit of the world
     near: float | None = None  # in the world's unit
     far: float | None = None
-    points: npt.NDArray[Any] | None = (
-        None  # [M, 3] float32 in the world; float64 where files are, for worlds far from 0
-    )
+    # [M, 3] float32 in the world; float64 where files are, for worlds far from 0
+    points: npt.NDArray[Any] | None = None
     point_colors: npt.NDArray[Any] | None = None  # [M, 3] uint8
     motion_mask_paths: list[Path | None] | None = (
         None  # per frame, for `read_motion_mask_file`; None where there is none
@@ -67,9 +66,8 @@ class Capture:
     skipped: list[str] = field(default_factory=list)  # frames left out: one sentence each, with the file and the reason
     covisible_paths: list[Path | None] | None = None  # per frame: an image, non-zero where the training frames see too
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
-    instants: npt.NDArray[Any] | None = (
-        None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
-    )
+    # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
+    instants: npt.NDArray[Any] | None = None
     evaluation_split: str = "val"  # the split that published figures are of
     tracks: PointTracks | None = None  # through the N frames, of what moves
     fisheye: npt.NDArray[Any] | None = None  # [N] bool: lenses of OpenCV's fisheye model; None: none is

@@ -79,7 +79,8 @@ class Prediction:
     points: list[npt.NDArray[Any]] | None  # S of [h, w, 3] float32 in the world, of the point head where it was asked
     points_conf: list[npt.NDArray[Any]] | None  # S of [h, w] float32
     colors: list[npt.NDArray[Any]]  # S of [h, w, 3] uint8
-    seen_at: list[npt.NDArray[Any]]  # S of [h, w, 2] float32: place in the original image, in pixels
+    # S of [h, w, 2] float32: where in the original image each value was seen, in pixels
+    seen_at: list[npt.NDArray[Any]]
 
     # S of numbers [N] int and positions [N, 2] in pixels of the original image, of what the track head follows
     followed: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] | None = None

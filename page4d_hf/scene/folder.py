@@ -94,9 +94,8 @@ class Scene:
     point_times: npt.NDArray[Any] | None = None  # [M] float32 in [0, 1]
     point_motion: npt.NDArray[Any] | None = None  # [M] float32, 0 static to 1 moving
     point_confidence: npt.NDArray[Any] | None = None  # [M] float32
-    splits: dict[str, npt.NDArray[Any]] = field(
-        default_factory=dict
-    )  # "train", "val", "test": indices, where files say so
+    # "train", "val", "test": indices, where files say so
+    splits: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
     depth_paths: list[Path | None] | None = None  # per frame: z-depth of another program, as nerfstudio has it
     fisheye: npt.NDArray[Any] | None = None  # [N] bool, as in a `Capture`

@@ -91,9 +91,8 @@ class ViewedScene:
     load_maps: Callable[[int], Maps]
     all_frames: int  # before thinning
     all_points: int
-    paths: npt.NDArray[Any] | None = (
-        None  # [K, T, 3] float32, where tracks of what moves are at each instant; NaN: unknown
-    )
+    # [K, T, 3] float32, where tracks of what moves are at each instant; NaN: unknown
+    paths: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.extrinsics)
