@@ -67,6 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Making it
 
 
+@pytest.mark.slow
 def test_each_stage_goes_on_from_the_one_before_and_the_last_is_shipped(made):
     still, moving = made / "runs" / "still", made / "runs" / "moving"
     assert [len([line for line in history(run) if "loss" in line]) for run in (still, moving)] == [2, 2]
@@ -89,6 +90,7 @@ def test_what_somebody_put_beside_the_shipped_model_is_refused_by_name_before_a_
         tiny.make(options)
 
 
+@pytest.mark.slow
 def test_the_card_says_how_it_was_made_and_how_good_it_is(made):
     card = ModelCard.load(made / "tiny" / "README.md")
     report = json.loads((made / "runs" / "held-out" / "held-out.json").read_text())
@@ -113,6 +115,7 @@ def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (made / "runs" / "held-out" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_made_again_nothing_is_trained_again(made, monkeypatch):
     """Of the two stages each is started, and finds itself at its end."""
     started: list[str] = []
@@ -131,6 +134,7 @@ def test_made_again_nothing_is_trained_again(made, monkeypatch):
     assert (made / "tiny" / "README.md").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_model_that_is_too_large_leaves_what_is_shipped_alone(made, monkeypatch):
     monkeypatch.setattr(tiny, "train", lambda *_: None)
     monkeypatch.setattr(tiny, "LARGEST", 10_000)
@@ -207,6 +211,7 @@ def test_clips_that_a_card_names_are_read_from_it(tmp_path):
     assert held_out.options_from(["--model", str(tmp_path), "--output", "out"]).clips == clips
 
 
+@pytest.mark.slow
 def test_the_card_says_so_where_a_stage_had_lifelike_scenes(made):
     told = Stage.of("moving", made / "runs" / "moving")
     told.options["scenes"]["lifelike"] = 0.5
@@ -243,6 +248,7 @@ def test_tiny_is_pulled_without_a_network_and_loaded_by_the_auto_classes(in_pack
     assert f"page4d reconstruct VIDEO --model '{folder}'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tiny_is_pulled_in_another_precision(in_package, tmp_path):
     cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d"), "--dtype", "bfloat16"])
     weights = load_file(tmp_path / "page4d" / "model.safetensors")

@@ -61,6 +61,7 @@ def test_all_that_is_known_is_drawn(drawn: Path) -> None:
             assert len(np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
+@pytest.mark.slow
 def test_the_video_has_a_picture_of_every_frame(sintel: EvaluatedSequence, drawn: Path) -> None:
     with av.open(str(drawn / VIDEO_NAME)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -73,11 +73,13 @@ def test_a_shot_is_not_cut(scene: str, change) -> None:
     assert find_cuts(change(list(_shot(scene, 0, 16)))) == []
 
 
+@pytest.mark.slow
 def test_images_may_differ_in_size() -> None:
     upright = [np.ascontiguousarray(np.rot90(image)) for image in _elsewhere(10)]
     assert find_cuts([*_shot("living-room", 0, 10), *upright]) == [10]
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_turned_upright_goes_on_with_its_shot() -> None:
     clip = _shot("living-room", 0, 16)
     turned = [np.ascontiguousarray(np.rot90(image)) for image in clip[8:]]
@@ -111,6 +113,7 @@ def test_the_longest_shot_is_taken_and_the_note_says_where_the_clip_cuts() -> No
     assert np.array_equal(taken.times, film.times[4:11])
 
 
+@pytest.mark.slow
 def test_images_have_places_and_no_seconds_though_some_are_left_out() -> None:
     film = read_frames([*_shot("living-room", 0, 8), *_elsewhere(14)], max_frames=11)
     assert film.times[-1] == 21
@@ -122,6 +125,7 @@ def test_images_have_places_and_no_seconds_though_some_are_left_out() -> None:
     assert report["note"].startswith(f"The clip cuts at {film.names[report['frames'][0]]}: only the longest")
 
 
+@pytest.mark.slow
 def test_shots_together_are_the_clip() -> None:
     film = [*_shot("living-room", 0, 4), *_elsewhere(7)]
 

@@ -499,6 +499,7 @@ def test_masks_hold_no_part_that_stands_still_in_all_frames(places: SyntheticCli
         assert moved.amax(0)[mask].min() > 1e-9
 
 
+@pytest.mark.slow
 def test_all_layouts_occur_and_from_none_to_two_fifths_of_the_image_moves(many_places: SyntheticClips) -> None:
     share = many_places.motion_mask.double().mean((1, 2, 3))
     assert 0.05 < (share == 0).double().mean() < 0.35
