@@ -28,7 +28,6 @@ from page4d_hf.scene.lifting import points_from_depth
 from page4d_hf.weights.loading import image_processor_for
 
 
-@pytest.mark.slow
 def test_no_track_is_seen_in_a_hidden_pixel_and_the_others_stay_as_they_were():
     room = moving_room()
     visible = np.ones_like(room.moving)
