@@ -10,6 +10,7 @@ import tyro
 from transformers import set_seed
 
 from page4d_hf import cli
+from page4d_hf.captures.sources import find_source
 from page4d_hf.errors import Page4DError
 from page4d_hf.model_card import TERMS
 from page4d_hf.scene.folder import read_scene
@@ -19,7 +20,6 @@ from page4d_hf.weights.shipped import TINY
 
 from .configs import page4d_4dgs
 from .data.limits import refuse_a_single_frame
-from .data.sources import find_source
 
 FRAMES = {"cpu": 48, "cuda": 200}  # at most
 SIDE_ON_CPU = 220  # pixels: of the longer side of images to train on, about

@@ -7,8 +7,8 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from ..captures import detect_layout, read_capture
-from ..captures.files import readable
+from ..captures import read_capture
+from ..captures.sources import find_source
 from ..errors import Page4DError
 from ..frames import frame_files
 from ..scene.folder import read_scene, write_scene
@@ -34,15 +34,14 @@ def open_input(
     limits = {"max_frames": max_frames, "max_points": max_points}
     check_ranges(limits, dict.fromkeys(limits, (1, ENDLESS)))
     root = Path(source)
-    with readable(root):
-        is_scene = (root / "transforms.json").is_file()
-        is_capture = not is_scene and detect_layout(root) is not None
-    if is_scene:
+    found = find_source(root)
+    if found.kind == "scene":
         return view_scene(read_scene(root), max_frames=max_frames, max_points=max_points, progress=progress)
-    if is_capture:
-        return view_capture(read_capture(root), max_frames=max_frames, max_points=max_points, progress=progress)
-    files = frame_files(source)
+    if found.kind == "capture":
+        capture = read_capture(root, found.layout)
+        return view_capture(capture, max_frames=max_frames, max_points=max_points, progress=progress)
     if model is None:
+        files = frame_files(source)
         example = command("page4d", "view", source, "--model", "page4d")
         raise Page4DError(
             f"{source} is no scene and no capture but {'a video' if len(files) == 1 else 'images'}; name a model to "

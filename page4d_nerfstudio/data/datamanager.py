@@ -16,9 +16,10 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from torch import Tensor
 
+from page4d_hf.captures.sources import place_of
+
 from ..gaussians.schedule import CANONICAL_TIME, Schedule
 from .dataset import Page4DDataset
-from .sources import place_of
 
 
 @dataclass

@@ -18,6 +18,7 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from page4d_hf.captures.layouts.nerfstudio import capture_of_scene
+from page4d_hf.captures.sources import find_source
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_to_world_opengl
 from page4d_hf.reconstruction.motion import MotionKind
@@ -34,7 +35,6 @@ from .motion_tracks import TRACK_SOURCES, motion_paths, tracks_of_user
 from .posed_frames import PosedFrames
 from .reconstruction_cache import ReconstructionOptions, reconstruct_once
 from .scene_source import SceneOptions, frames_of_scene
-from .sources import find_source
 from .starting_points import SeedOptions
 
 # The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has

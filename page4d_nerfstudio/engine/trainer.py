@@ -18,13 +18,13 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from page4d_hf.captures.sources import place_of
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.folders import working_folder
 from page4d_hf.utils.programs import say_next
 
 from ..checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from ..console import input_errors_end_the_command, say
-from ..data.sources import place_of
 from ..gaussians.schedule import REFERENCE_STEPS, scale_steps
 from .health import TrainingError, check_parameters
 from .pipeline import Page4DPipeline

@@ -1,4 +1,4 @@
-"""Finding out what a folder holds."""
+"""Finding out what a path holds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_scene import ball_folder
 
 from page4d_hf.captures import LAYOUTS, detect_layout, read_capture
-from page4d_hf.errors import CaptureError
+from page4d_hf.captures.sources import find_source
+from page4d_hf.errors import CaptureError, Page4DError
 
 
 def test_a_nerfies_capture_is_told_from_its_files(small_capture: Any) -> None:
@@ -75,3 +77,21 @@ def test_times_run_from_zero_to_one_whatever_the_ids(small_capture: Any) -> None
     assert capture.times.max() == 1
     capture.time_ids = np.full(8, 5)
     assert (capture.times == 0).all()
+
+
+def test_each_kind_of_data_is_found_out(tmp_path: Path, small_capture: Any) -> None:
+    capture, video = small_capture.root, tmp_path / "clip.mp4"
+    video.touch()
+    assert find_source(capture) == ("capture", "nerfies")
+    assert find_source(ball_folder(tmp_path / "scene")).kind == "scene"
+    assert find_source(video).kind == "frames"
+    assert find_source(capture / "rgb/1x").kind == "frames"
+    assert find_source(capture / "rgb/1x/*.png").kind == "frames"
+    assert find_source(capture, "frames").kind == "frames"
+    assert find_source(video, "nerfies") == ("capture", "nerfies")
+
+
+def test_what_is_unknown_is_told_what_is_known(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(Page4DError, match=r"scene folder.*Nerfies.*video.*images.*txt"):
+        find_source(tmp_path)

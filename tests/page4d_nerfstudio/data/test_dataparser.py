@@ -22,7 +22,6 @@ from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
 from page4d_hf.geometry import camera_to_world_opengl, project_points
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.posed_frames import hold_out
-from page4d_nerfstudio.data.sources import find_source
 
 
 @pytest.fixture
@@ -380,28 +379,6 @@ def test_what_is_given_for_each_frame_keeps_the_frames_before_and_after_a_cut(
     options = {name: str(capture / value) if name in ("masks", "motion") else value for name, value in options.items()}
     frames_of(capture / "rgb/1x", model=page4d.model, **options)
     assert len(page4d.seen[0]) == taken
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# What is where
-
-
-def test_each_kind_of_data_is_found_out(tmp_path, capture, scene):
-    video = tmp_path / "clip.mp4"
-    video.touch()
-    assert find_source(capture) == ("capture", "nerfies")
-    assert find_source(scene).kind == "scene"
-    assert find_source(video).kind == "frames"
-    assert find_source(capture / "rgb/1x").kind == "frames"
-    assert find_source(capture / "rgb/1x/*.png").kind == "frames"
-    assert find_source(capture, "frames").kind == "frames"
-    assert find_source(video, "nerfies") == ("capture", "nerfies")
-
-
-def test_what_is_unknown_is_told_what_is_known(tmp_path):
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(Page4DError, match=r"scene folder.*Nerfies.*video.*images.*txt"):
-        find_source(tmp_path)
 
 
 # --------------------------------------------------------------------------------------------------------------------

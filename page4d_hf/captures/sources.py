@@ -1,7 +1,6 @@
 """What lies at a path: a scene folder, a capture, or plain frames (a video or images).
 
-Each kind is read by a module of its own: `scene_source`, `capture_source`, `frames_source`. A folder of another program
-with nerfstudio's `transforms.json` is found as a scene and read as a capture.
+A folder of another program with nerfstudio's `transforms.json` is found as a scene.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from page4d_hf.captures import LAYOUTS, detect_layout
-from page4d_hf.errors import FrameError, Page4DError
-from page4d_hf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_files
+from ..errors import FrameError, Page4DError
+from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_files
+from .files import readable
+from .registry import LAYOUTS, detect_layout
 
 
 class Source(NamedTuple):
@@ -34,9 +34,10 @@ def find_source(data: Path, layout: str = "auto") -> Source:
         return Source("frames")
     if layout != "auto":
         return Source("capture", layout)
-    if (data / "transforms.json").is_file():
-        return Source("scene")
-    found = detect_layout(data)
+    with readable(data):
+        if (data / "transforms.json").is_file():
+            return Source("scene")
+        found = detect_layout(data)
     if found is not None:
         return Source("capture", found)
     try:
