@@ -237,6 +237,12 @@ class Similarity:
         translation = self.scale * extrinsics[..., :3, 3] - rotation @ self.translation
         return np.concatenate((rotation, translation[..., None]), axis=-1)
 
+    @classmethod
+    def between(cls, here: npt.NDArray[Any], there: npt.NDArray[Any], scale: float = 1.0) -> Similarity:
+        """What carries the camera `here` onto `there`, extrinsics `(3, 4)` both, with its depth times `scale`."""
+        rotation = there[:, :3].T @ here[:, :3]
+        return cls(scale, rotation, there[:, :3].T @ (scale * here[:, 3] - there[:, 3]))
+
     def inverse(self) -> Similarity:
         """The transform that undoes this one."""
         rotation = self.rotation.T

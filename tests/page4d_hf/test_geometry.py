@@ -295,6 +295,16 @@ def test_a_moved_camera_sees_moved_points_where_it_saw_them_before_and_scaled_in
     torch.testing.assert_close(torch.linalg.det(moved[..., :3]), torch.ones(4, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
+def test_a_similarity_between_two_cameras_gives_one_the_pose_of_the_other_and_scales_its_depth():
+    here, there = (each.numpy() for each in random_cameras(2)[0])
+    change = Similarity.between(here, there, 3.0)
+    points = np.random.default_rng(0).normal(size=(10, 3))
+
+    np.testing.assert_allclose(change.apply_to_extrinsics(here), there, atol=1e-12)
+    seen = change.apply_to_points(points) @ there[:, :3].T + there[:, 3]
+    np.testing.assert_allclose(seen, 3 * (points @ here[:, :3].T + here[:, 3]), atol=1e-12)
+
+
 def test_the_inverse_similarity_undoes_it():
     similarity = random_similarity(2)
     points = np.random.default_rng(0).normal(size=(10, 3))

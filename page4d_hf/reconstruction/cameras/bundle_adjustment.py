@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...captures.pinhole import undistort
-from ...geometry import camera_centers, extrinsics_at
+from ...geometry import Similarity, camera_centers, extrinsics_at
 from ..tracks import REFERENCE_WIDTH, Tracks
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Adjusted:
     points: npt.NDArray[Any]  # [T, 3] float64, a point for each track; NaN where none was found
     used: npt.NDArray[Any]  # [T] bool: tracks that the cameras were adjusted to
     radial: float | None = None  # k1: a ray (x, y, 1) is seen at (x, y) (1 + k1 (x^2 + y^2)); None: a pinhole, held
+
+    def carried(self, change: Similarity) -> Adjusted:
+        """The same in another world."""
+        extrinsics, points = change.apply_to_extrinsics(self.extrinsics), change.apply_to_points(self.points)
+        return replace(self, extrinsics=extrinsics, points=points)
 
 
 def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:

@@ -175,10 +175,8 @@ def _with_lost_ones_located(tracks: Tracks, solution: Adjusted, size: tuple[int,
     points = np.where(solution.used[:, None], solution.points, np.nan)
     locate_by_points(extrinsics, points, tracks, colmap_camera(solution.focal, size, solution.radial))
     # The first camera is the world's, also where it was lost.
-    change = _from_camera_to_camera(extrinsics[0], solution.extrinsics[0])
-    moved = replace(
-        solution, extrinsics=change.apply_to_extrinsics(extrinsics), points=change.apply_to_points(solution.points)
-    )
+    change = Similarity.between(extrinsics[0], solution.extrinsics[0])
+    moved = replace(solution, extrinsics=extrinsics).carried(change)
     located = adjust(tracks, moved, size, scales=LOSS_SCALES[2:], hold_focal=True)
     return located if _explained(tracks, located, size) > _explained(tracks, solution, size) else solution
 
@@ -189,10 +187,7 @@ def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
     used, reached = np.zeros(len(start.used), bool), 0
     for span, part in parts:
         if reached:
-            change = _onto(span, part, reached, Adjusted(extrinsics, start.focal, points, used))
-            part = replace(
-                part, extrinsics=change.apply_to_extrinsics(part.extrinsics), points=change.apply_to_points(part.points)
-            )
+            part = part.carried(_onto(span, part, reached, Adjusted(extrinsics, start.focal, points, used)))
         # Of the shared keyframes each part gives those that are further from its end.
         new = slice(span.start + (reached - span.start) // 2 if reached else 0, span.stop)
         extrinsics[new] = part.extrinsics[new.start - span.start :]
@@ -215,13 +210,7 @@ def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similar
     try:
         return align_sim3_robustly(groups)
     except ValueError:  # cameras in one place, and hardly a point: as the first shared camera has it
-        return _from_camera_to_camera(part.extrinsics[0], whole.extrinsics[span.start])
-
-
-def _from_camera_to_camera(here: npt.NDArray[Any], there: npt.NDArray[Any]) -> Similarity:
-    """From the world of one camera `(3, 4)` to one in which it has the pose of the other."""
-    rotation = there[:, :3].T @ here[:, :3]
-    return Similarity(1.0, rotation, there[:, :3].T @ (here[:, 3] - there[:, 3]))
+        return Similarity.between(part.extrinsics[0], whole.extrinsics[span.start])
 
 
 def poses_between(frames: npt.NDArray[Any], extrinsics: npt.NDArray[Any], num_frames: int) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...geometry import Similarity
 from ..tracks import Tracks
 from .bundle_adjustment import Adjusted, depths
 from .consensus import two_views
@@ -129,14 +130,9 @@ def locate_by_points(
 
 def _in_world_of(start: Adjusted, mapped: Adjusted, tracks: Tracks, depth: npt.NDArray[Any]) -> Adjusted | None:
     """The same cameras and points with the first camera where the start has it, in the scale of the depth."""
-    there, here = start.extrinsics[0], mapped.extrinsics[0]
     z = depths(tracks, mapped)
     both = mapped.used[tracks.track] & (z > 0) & (depth > 0)
     if not both.any():
         return None
     scale = float(np.median(depth[both] / z[both]))
-    points = (scale * (mapped.points @ here[:, :3].T + here[:, 3]) - there[:, 3]) @ there[:, :3]
-    rotation = mapped.extrinsics[:, :, :3] @ here[:, :3].T  # from the first camera to each
-    translation = scale * (mapped.extrinsics[:, :, 3] - rotation @ here[:, 3])
-    moved = np.concatenate((rotation @ there[:, :3], (rotation @ there[:, 3] + translation)[..., None]), axis=2)
-    return Adjusted(moved, mapped.focal, points, mapped.used)
+    return mapped.carried(Similarity.between(mapped.extrinsics[0], start.extrinsics[0], scale))
