@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import shlex
@@ -95,6 +97,7 @@ def input_errors_end_the_program(
             its own has that said instead. Without it the interrupt passes.
         say: prints the sentence. By default it goes to stderr, behind the name.
     """
+    atexit.register(gc.freeze)  # or Python, as it ends, looks for garbage in all that was imported, for seconds
     say = say or (lambda sentence: print(f"{name}: {sentence}", file=sys.stderr, flush=True))
     is_first = os.environ.get("RANK", "0") == "0"
     try:
