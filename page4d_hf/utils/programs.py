@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -82,6 +83,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+@cache  # once, although nerfstudio's border is crossed with every image
+def _end_without_a_search_for_garbage() -> None:
+    """Python, as it ends, would look for garbage in all that was imported, for seconds."""
+    atexit.register(gc.freeze)
+
+
 @contextmanager
 def input_errors_end_the_program(
     name: str, interrupted: str | None = None, *, say: Callable[[str], object] | None = None
@@ -97,7 +104,7 @@ def input_errors_end_the_program(
             its own has that said instead. Without it the interrupt passes.
         say: prints the sentence. By default it goes to stderr, behind the name.
     """
-    atexit.register(gc.freeze)  # or Python, as it ends, looks for garbage in all that was imported, for seconds
+    _end_without_a_search_for_garbage()
     say = say or (lambda sentence: print(f"{name}: {sentence}", file=sys.stderr, flush=True))
     is_first = os.environ.get("RANK", "0") == "0"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -33,15 +34,15 @@ def open_input(
     """
     limits = {"max_frames": max_frames, "max_points": max_points}
     check_ranges(limits, dict.fromkeys(limits, (1, ENDLESS)))
-    root = Path(source)
+    root = Path(os.path.expanduser(source))  # as frame_files does
     found = find_source(root)
     if found.kind == "scene":
         return view_scene(read_scene(root), max_frames=max_frames, max_points=max_points, progress=progress)
     if found.kind == "capture":
         capture = read_capture(root, found.layout)
         return view_capture(capture, max_frames=max_frames, max_points=max_points, progress=progress)
+    files = frame_files(source)
     if model is None:
-        files = frame_files(source)
         example = command("page4d", "view", source, "--model", "page4d")
         raise Page4DError(
             f"{source} is no scene and no capture but {'a video' if len(files) == 1 else 'images'}; name a model to "

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from page4d_hf.captures.sources import absolute, place_of
 from page4d_hf.utils.programs import not_installed
 
 from ..metrics.scores import EvaluationError
@@ -137,6 +136,8 @@ def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
     """Captures by the names of their folders, as paths that hold from any folder."""
     if find_spec("nerfstudio") is None:
         raise EvaluationError(not_installed("Scenes are trained with nerfstudio", "nerfstudio"))
+    from page4d_hf.captures.sources import absolute, place_of
+
     if not data:
         raise EvaluationError("Name at least one capture.")
     captures: dict[str, Path] = {}
